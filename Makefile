@@ -1,0 +1,36 @@
+# The only place that builds the virtual environment. Needs git, make and Python 3.11.
+
+PYTHON ?= python3.11
+# Rules and tests find `python` and `snakemake` here first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+READY := .venv/.installed
+
+.PHONY: run test check lock clean help
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+run: $(READY) ## compute results/wer_table.csv of the default experiment and print it
+	snakemake --cores all results/wer_table.csv
+	@python workflow_scripts/make_wer_table.py --show --csv results/wer_table.csv
+
+test: $(READY) ## run every test
+	pytest
+
+check: $(READY) ## formatting and lint
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+lock: $(READY) ## renew requirements.txt and envs/ after a change of requirements.in
+	pip install -r requirements.in
+	python envs/generate.py --freeze
+
+clean: ## remove results and logs; data/ and .venv stay
+	rm -rf results logs benchmarks .snakemake
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
