@@ -1,0 +1,46 @@
+"""Fine-tune RNN-T models per data set and tabulate their word error rates.
+
+snakemake --cores 8 results/wer_table.csv     the table of all data sets
+snakemake --cores 8 NAME                      one data set's rows
+snakemake --dry-run                           what would be done
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+if "datasets" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/tokenizer.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+wildcard_constraints:
+    dataset="|".join(config["datasets"]),
+    split="[a-z0-9_]+",
+    leg=r"\d+",
+    search="greedy|beam",
+
+
+rule all:
+    """The table of word error rates of all data sets."""
+    default_target: True
+    input:
+        "results/wer_table.csv",
+
+
+for dataset in config["datasets"]:
+
+    rule:
+        """One data set's rows of the table."""
+        name:
+            dataset
+        input:
+            f"results/{dataset}/wer_table.csv",

@@ -1,0 +1,138 @@
+"""What the rules share: the checked configuration, and which files a data set needs."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+from rnnt import config as experiment
+from rnnt.corpora import local
+from rnnt.errors import UserError
+
+try:
+    config = experiment.validate(config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
+def section(dataset, name):
+    """One section of a data set's configuration, its overrides merged in."""
+    return experiment.dataset_config(config, dataset, name)[name]
+
+
+def as_json(value):
+    """A value as a script's argument."""
+    return experiment.as_argument(value)
+
+
+def length(dataset):
+    """How long to train: max_steps or num_train_epochs."""
+    own = config["datasets"][dataset]
+    return {key: own[key] for key in ("max_steps", "num_train_epochs") if key in own}
+
+
+def splits(dataset, kind):
+    """A data set's splits of one kind: train, validation or test."""
+    return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
+
+
+def source_splits(dataset):
+    """The splits of the source that a data set draws on, each once."""
+    names = []
+    for value in config["datasets"][dataset]["splits"].values():
+        names += [value] if isinstance(value, str) else value
+    return list(dict.fromkeys(names))
+
+
+def source_listings(wildcards):
+    """The files that list a local source's splits: an edit of theirs starts the data set anew."""
+    source = section(wildcards.dataset, "source")
+    if source["type"] != "local":
+        return []
+    found = (local.listing(source, split) for split in source_splits(wildcards.dataset))
+    return [str(path) for path in found if path]
+
+
+def base_model(wildcards):
+    """The .nemo file that training starts from: a local file, or the download of a pretrained name."""
+    init_from = section(wildcards.dataset, "model")["init_from"]
+    if not init_from:
+        return []
+    return init_from if init_from.endswith(".nemo") else f"data/base_models/{init_from}.nemo"
+
+
+def tokenizer_source(wildcards):
+    """The .nemo file whose tokenizer is taken, where none is trained."""
+    return base_model(wildcards) if section(wildcards.dataset, "tokenizer")["source"] == "model" else []
+
+
+def option(name, value):
+    """`--name value` where there is a value."""
+    return f"--{name} {value}" if value else ""
+
+
+def legs(dataset):
+    return section(dataset, "evaluation")["legs"]
+
+
+def is_kept(dataset, leg):
+    every = section(dataset, "evaluation")["save_every_legs"]
+    return leg == legs(dataset) or bool(every and leg % every == 0)
+
+
+def checkpoint(dataset, leg):
+    """Where a leg's checkpoint lies: kept, or until its evaluation and the next leg are done."""
+    return f"results/{dataset}/checkpoints/{'' if is_kept(dataset, leg) else 'temporary/'}leg_{leg}"
+
+
+def previous_leg(wildcards):
+    leg = int(wildcards.leg)
+    return checkpoint(wildcards.dataset, leg - 1) if leg > 1 else []
+
+
+def leg_checkpoint(wildcards):
+    return checkpoint(wildcards.dataset, int(wildcards.leg))
+
+
+def metrics(dataset, search):
+    """The metrics of a data set's test splits after its last leg."""
+    folder = f"results/{dataset}/evaluation/leg_{legs(dataset)}/{search}"
+    return [f"{folder}/{split}.json" for split in splits(dataset, "test")]
+
+
+def interim_metrics(dataset):
+    """The metrics of greedy search on the validation splits after every leg."""
+    return [
+        f"results/{dataset}/evaluation/leg_{leg}/greedy/{split}.json"
+        for leg in range(1, legs(dataset) + 1)
+        for split in splits(dataset, "validation")
+    ]
+
+
+def search_options(wildcards):
+    """The options of a search that change its hypotheses."""
+    evaluation = section(wildcards.dataset, "evaluation")
+    strategy = f"--strategy {evaluation[f'{wildcards.search}_strategy']}"
+    return strategy if wildcards.search == "greedy" else f"{strategy} --beam-size {evaluation['beam_size']}"
+
+
+def gpus(wildcards):
+    """GPUs that a training or decoding asks for: where there is one, they take turns."""
+    if config["device"] == "auto":
+        return int(shutil.which("nvidia-smi") is not None)
+    return int(config["device"] == "cuda")
+
+
+def needs():
+    """What the machine must have for this configuration."""
+    training = [section(dataset, "training") for dataset in config["datasets"]]
+    return {
+        "device": config["device"],
+        "optimizers": sorted({options["optimizer"] for options in training}),
+        "precisions": sorted({options["precision"] for options in training}),
+        "sources": sorted({section(dataset, "source")["type"] for dataset in config["datasets"]}),
+        "wandb": config["wandb"]["mode"],
+    }

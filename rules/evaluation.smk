@@ -1,0 +1,49 @@
+"""Transcribe and score."""
+
+
+rule transcribe_split:
+    """Transcribe a split with a leg's checkpoint: greedy search after every leg, beam search after the last."""
+    input:
+        checkpoint=leg_checkpoint,
+        manifests="results/{dataset}/manifests",
+        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        script="workflow_scripts/transcribe_split.py",
+    output:
+        hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
+        decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
+    log:
+        "logs/{dataset}/transcribe_leg_{leg}_{search}_{split}.log",
+    benchmark:
+        "benchmarks/{dataset}/transcribe_leg_{leg}_{search}_{split}.tsv"
+    conda:
+        "../envs/nemo.yaml"
+    threads: 2
+    resources:
+        gpu=gpus,
+        device=config["device"],
+    params:
+        search=search_options,
+        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
+        tokenizer=lambda w, input: Path(input.tokenizer).parent,
+    shell:
+        "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.search} --batch-size {params.batch_size}"
+        " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
+        " --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
+
+
+rule score_hypotheses:
+    """Word and character error rate of a file of hypotheses; never needs the model."""
+    input:
+        hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
+        decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
+        script="workflow_scripts/score_hypotheses.py",
+    output:
+        metrics="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.json",
+    log:
+        "logs/{dataset}/score_leg_{leg}_{search}_{split}.log",
+    conda:
+        "../envs/light.yaml"
+    shell:
+        "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
+        " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"

@@ -1,0 +1,44 @@
+"""The tokenizer and its check."""
+
+
+rule fetch_base_model:
+    """Download a pretrained model by its name."""
+    input:
+        script="workflow_scripts/fetch_base_model.py",
+    output:
+        model="data/base_models/{name}.nemo",
+    log:
+        "logs/base_models/{name}.log",
+    conda:
+        "../envs/nemo.yaml"
+    shell:
+        "python {input.script} --name {wildcards.name:q} --log {log:q} --output {output.model:q}"
+
+
+rule build_tokenizer:
+    """Train a tokenizer, or take the pretrained model's, and check that it spells the transcripts."""
+    input:
+        manifests="results/{dataset}/manifests",
+        base_model=base_model,
+        take_from=tokenizer_source,
+        script="workflow_scripts/build_tokenizer.py",
+    output:
+        model="results/{dataset}/tokenizer/tokenizer.model",
+        vocab="results/{dataset}/tokenizer/vocab.txt",
+        check="results/{dataset}/tokenizer/check.json",
+    log:
+        "logs/{dataset}/build_tokenizer.log",
+    benchmark:
+        "benchmarks/{dataset}/build_tokenizer.tsv"
+    conda:
+        "../envs/light.yaml"
+    params:
+        vocab_size=lambda w: section(w.dataset, "tokenizer")["vocab_size"],
+        base_model=lambda w, input: option("base-model", input.base_model),
+        take_from=lambda w, input: option("take-from", input.take_from),
+        reinitialize=lambda w: ("--reinitialize-decoder" if section(w.dataset, "model")["reinitialize_decoder"] else ""),
+        folder=lambda w, output: Path(output.model).parent,
+    shell:
+        "python {input.script} --manifests {input.manifests:q} --vocab-size {params.vocab_size}"
+        " {params.base_model} {params.take_from} {params.reinitialize}"
+        " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"

@@ -1,0 +1,60 @@
+"""Fixtures that tests share: small corpora of speech that the tests make themselves, and the real one beside."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The models are tiny: more threads only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "workflow_scripts"
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory):
+    """A local corpus of espeak speech: train, validation and test folders with metadata.csv."""
+    from rnnt import console
+    from rnnt.corpora import synthetic
+
+    folder = tmp_path_factory.mktemp("speech")
+    source = {"corpus": "spoken_digits", "seed": 7, "utterances": {"train": 40, "validation": 6, "test": 6}}
+    synthetic.prepare(source, folder, 2, console.progress)
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the project's files, as `git clone` would make, to run Snakemake in."""
+    folder = tmp_path / "checkout"
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Real spoken digits, where the folder is there."""
+    if not (SHARED_DATA / "digits").is_dir():
+        pytest.skip("no ../shared/data/digits here")
+    return SHARED_DATA / "digits"
+
+
+def run_script(name, *arguments, cwd=None):
+    """Run one of the scripts as a rule would; returns the finished process with its output."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )

@@ -1,0 +1,129 @@
+"""The configuration: defaults, overrides, and one clear line for each mistake."""
+
+import copy
+import sys
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from rnnt import config
+from rnnt.errors import UserError
+
+SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
+VALID = {
+    "datasets": {
+        "digits": {
+            "source": {"type": "local", "path": "recordings"},
+            "splits": {"train": "train", "validation": "dev", "test": "test"},
+            "max_steps": 10,
+        }
+    }
+}
+
+
+def changed(path, value):
+    """VALID with one key set, or removed where the value is None."""
+    result = copy.deepcopy(VALID)
+    *parents, last = path.split(".")
+    node = result
+    for key in parents:
+        node = node.setdefault(key, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return result
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "local_example.yaml"])
+def test_shipped_configurations_are_valid(name):
+    config.validate(yaml.safe_load((ROOT / "config" / name).read_text()), SCHEMA)
+
+
+def test_defaults_are_filled_in_and_a_data_set_overrides_them_key_by_key():
+    given = changed("training.learning_rate", 0.5)
+    given["datasets"]["digits"]["training"] = {"batch_size": 3}
+    checked = config.validate(given, SCHEMA)
+    training = config.dataset_config(checked, "digits", "training")["training"]
+    assert training["learning_rate"] == 0.5
+    assert training["batch_size"] == 3
+    assert training["precision"] == "fp32"
+    assert checked["training"]["batch_size"] == 16
+    assert checked["device"] == "auto"
+
+
+def test_validation_leaves_the_given_configuration_alone():
+    given = copy.deepcopy(VALID)
+    config.validate(given, SCHEMA)
+    assert given == VALID
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("trainig.seed", 1, ["trainig", "did you mean `training`?"]),
+        ("training.learning_rat", 1, ["training.learning_rat", "did you mean `learning_rate`?"]),
+        ("datasets.digits.evaluation.beamsize", 2, ["datasets.digits.evaluation.beamsize", "`beam_size`"]),
+        ("datasets.digits.source.pth", "x", ["datasets.digits.source.pth", "`path`"]),
+        ("datasets.digits.splits.tset", "x", ["datasets.digits.splits.tset", "`test`"]),
+        ("datasets.Digits", {}, ["datasets.Digits", "lower-case"]),
+        ("training.learning_rate", "5e-4", ["training.learning_rate", "reads 5e-4 as text", "5.0e-4"]),
+        ("training.batch_size", "16", ["training.batch_size", "an integer", '"16"', "--configfile"]),
+        ("training.batch_size", 0, ["training.batch_size", "0 is less than the minimum of 1"]),
+        ("evaluation.beam_size", 0, ["evaluation.beam_size", "minimum"]),
+        ("evaluation.beam_strategy", "malsd", ["evaluation.beam_strategy", "malsd_batch"]),
+        ("training.precision", "fp8", ["training.precision", "fp32"]),
+        ("datasets.digits.source.type", "locl", ["datasets.digits.source.type", "did you mean `local`?"]),
+        ("datasets.digits.source.path", None, ["datasets.digits.source.path is missing"]),
+        ("datasets.digits.source", None, ["datasets.digits.source is missing", "--configfile config/config.yaml"]),
+        ("datasets.digits.splits.test", None, ["datasets.digits.splits", "no test split"]),
+        ("datasets.digits.max_steps", None, ["datasets.digits", "max_steps or num_train_epochs"]),
+        ("datasets.digits.num_train_epochs", 2, ["datasets.digits", "not both"]),
+        ("filter.min_duration", 30, ["filter.min_duration must be below"]),
+        ("tokenizer.source", "model", ["tokenizer.source", "model.init_from"]),
+        ("datasets", None, ["datasets is missing"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key_and_the_remedy(path, value, parts):
+    with pytest.raises(UserError) as error:
+        config.validate(changed(path, value), SCHEMA)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_fp16_on_a_cpu_is_refused():
+    given = changed("training.precision", "fp16")
+    given["device"] = "cpu"
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        config.validate(given, SCHEMA)
+
+
+def test_a_bare_off_which_yaml_reads_as_false_turns_wandb_off():
+    given = {**VALID, "wandb": yaml.safe_load("{mode: off}")}
+    assert config.validate(given, SCHEMA)["wandb"]["mode"] == "off"
+
+
+def test_every_key_has_a_description_and_every_option_a_default():
+    def walk(node, path):
+        node = SCHEMA["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
+        if path and path[-1] != "type":
+            assert node.get("description"), path
+        for key, child in {**node.get("properties", {}), **node.get("patternProperties", {})}.items():
+            walk(child, [*path, key])
+
+    walk(SCHEMA, [])
+    for name in config.SHARED_SECTIONS:
+        for key, child in SCHEMA["$defs"][name]["properties"].items():
+            assert "default" in child, f"{name}.{key}"
+
+
+def test_the_readme_documents_every_key_of_the_schema():
+    sys.path.insert(0, str(ROOT / "config"))
+    import generate_readme
+
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert text == generate_readme.render(text, SCHEMA), "run: python config/generate_readme.py"
+    assert "`training.learning_rate`" in text

@@ -1,0 +1,320 @@
+"""Training: legs that add up to one training, a kill that loses nothing, and options that change what happens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT, SCRIPTS, SHARED_DATA, run_script
+from rnnt import batching, config, files, manifests, models, tokenizers, training
+from rnnt.corpora import local
+from rnnt.errors import UserError
+
+SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
+DEFAULTS = {key: child["default"] for key, child in SCHEMA["$defs"]["training"]["properties"].items()}
+OPTIONS = {**DEFAULTS, "batch_size": 4, "warmup_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def prepared(speech, tmp_path_factory):
+    """A folder with the manifests and the tokenizer of a small corpus."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for split in ("train", "test"):
+        found = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
+        kept, _ = manifests.filter_for_training(found, 0.1, 5)
+        files.write_jsonl(folder / f"{split}.jsonl", kept)
+    texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
+    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 24), {})
+    return folder
+
+
+def train(prepared, run, leg=1, legs=1, steps=6, previous=None, architecture="contextnet_dummy", **options):
+    """Train a leg in this process as train_leg.py does; returns the model and the finished leg's folder."""
+    import transformers
+
+    transformers.set_seed(1)
+    tokenizer = prepared / "tokenizer"
+    model = models.restore(previous / "model.nemo") if previous else models.build(architecture, tokenizer)
+    run.mkdir(parents=True, exist_ok=True)
+    report = training.train_leg(
+        model=model,
+        manifest=prepared / "train.jsonl",
+        tokenizer=tokenizer / "tokenizer.model",
+        options={**OPTIONS, **options},
+        leg=leg,
+        legs=legs,
+        length={"max_steps": steps},
+        run=run,
+        previous=previous,
+        device="cpu",
+        workers=0,
+        checkpoint_every_steps=100,
+    )
+    output = run.with_name(f"{run.name}_done")
+    training.export(model, run, output, {**report, "fingerprint": "f", "model": architecture})
+    return model, output
+
+
+def losses(output):
+    history = json.loads((output / "trainer/trainer_state.json").read_text())["log_history"]
+    return {row["step"]: row["loss"] for row in history if "loss" in row}
+
+
+def weights(model):
+    return torch.cat([value.detach().flatten().double() for value in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("architecture, least, most", [
+    ("contextnet_dummy", 1e4, 5e4), ("contextnet_tiny", 0.4e6, 0.6e6), ("contextnet_large", 140e6, 148e6),
+])  # fmt: skip
+def test_the_architectures_have_their_size(prepared, architecture, least, most):
+    model = models.build(architecture, prepared / "tokenizer")
+    assert least <= models.count_parameters(model) <= most
+    assert model.joint.num_classes_with_blank == 24 + 1
+
+
+def test_an_unknown_architecture_names_the_known_ones(prepared):
+    with pytest.raises(UserError, match="contextnet_dummy, contextnet_large, contextnet_tiny"):
+        models.build("contextnet_huge", prepared / "tokenizer")
+
+
+def test_legs_add_up_to_an_uninterrupted_training(prepared, tmp_path):
+    """Dropout, augmentation, shuffling and schedule included; the legs end in the middle of an epoch."""
+    whole, whole_done = train(prepared, tmp_path / "whole", steps=13, architecture="contextnet_tiny")
+    previous = None
+    for leg in (1, 2, 3):
+        model, previous = train(prepared, tmp_path / f"leg{leg}", leg, 3, 13, previous, architecture="contextnet_tiny")
+    assert json.loads((previous / "leg.json").read_text())["step"] == 13
+    difference = (weights(model) - weights(whole)).norm() / weights(whole).norm()
+    assert difference <= 1e-6
+    assert losses(previous)[13] == pytest.approx(losses(whole_done)[13], rel=1e-5)
+
+
+def test_the_loss_falls(prepared, tmp_path):
+    _, done = train(prepared, tmp_path / "run", steps=30, learning_rate=0.01)
+    curve = losses(done)
+    assert curve[30] < 0.7 * curve[1]
+
+
+def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path):
+    ours, ours_done = train(prepared, tmp_path / "ours", transducer="fused")
+    theirs, theirs_done = train(prepared, tmp_path / "theirs", transducer="nemo")
+    assert losses(ours_done) == pytest.approx(losses(theirs_done), rel=1e-4)
+    assert (weights(ours) - weights(theirs)).norm() / weights(theirs).norm() <= 1e-3
+
+
+@pytest.mark.parametrize("option", [
+    {"optimizer": "adamw_8bit"}, {"precision": "bf16"}, {"seed": 5}, {"learning_rate": 0.001}, {"batch_size": 8},
+    {"gradient_accumulation_steps": 2}, {"warmup_steps": 5}, {"weight_decay": 0.5}, {"max_grad_norm": 1e-4},
+    {"lr_scheduler": "linear"},
+], ids=lambda option: next(iter(option)))  # fmt: skip
+def test_an_option_changes_the_weights_and_training_stays_finite(prepared, tmp_path_factory, option):
+    reference = baseline(prepared, tmp_path_factory)
+    model, done = train(prepared, tmp_path_factory.mktemp("option") / "run", architecture="contextnet_dummy", **option)
+    assert torch.isfinite(weights(model)).all()
+    assert all(loss == loss for loss in losses(done).values())
+    assert not torch.equal(weights(model), reference)
+
+
+_baseline = []
+
+
+def baseline(prepared, tmp_path_factory):
+    if not _baseline:
+        _baseline.append(weights(train(prepared, tmp_path_factory.mktemp("baseline") / "run")[0]))
+    return _baseline[0]
+
+
+def test_eight_bit_state_is_smaller_on_disk(prepared, tmp_path):
+    sizes = {}
+    for optimizer in ("adamw_torch", "adamw_8bit"):
+        _, done = train(prepared, tmp_path / optimizer, steps=1, optimizer=optimizer, architecture="contextnet_tiny")
+        sizes[optimizer] = (done / "trainer/optimizer.pt").stat().st_size
+    assert sizes["adamw_8bit"] < 0.6 * sizes["adamw_torch"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_fp16_and_cuda_without_a_gpu_say_so(prepared, tmp_path):
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        train(prepared, tmp_path / "run", precision="fp16")
+    with pytest.raises(UserError, match="device: cuda is set"):
+        models.pick_device("cuda")
+
+
+def arguments(prepared, folder, **changes):
+    """A train_leg.py command for a training long enough to be killed."""
+    options = {
+        "manifest": prepared / "train.jsonl",
+        "tokenizer": prepared / "tokenizer",
+        "model": json.dumps({"architecture": "contextnet_dummy", "init_from": None, "reinitialize_decoder": False}),
+        "training": json.dumps({**OPTIONS, "seed": 3}),
+        "length": json.dumps({"max_steps": 60}),
+        "leg": 1,
+        "legs": 1,
+        "device": "cpu",
+        "threads": 1,
+        "checkpoint-every-steps": 10,
+        "run": folder / "runs/leg_1",
+        "output": folder / "leg_1",
+        **changes,
+    }
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))]
+
+
+def start(arguments):
+    command = [sys.executable, str(SCRIPTS / "train_leg.py"), *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(path, process):
+    until = time.monotonic() + 120
+    while not list(path.parent.glob(path.name)):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path):
+    undisturbed = run_script("train_leg", *arguments(prepared, tmp_path / "calm"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    folder = tmp_path / "killed"
+    process = start(arguments(prepared, folder))
+    wait_for(folder / "runs/leg_1/checkpoint-20/trainer_state.json", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "leg_1").exists()
+    # The newest checkpoint was cut off while it was written: the one before it serves.
+    cut = sorted((folder / "runs/leg_1").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[-1]
+    (cut / "trainer_state.json").write_text((cut / "trainer_state.json").read_text()[:100])
+
+    resumed = run_script("train_leg", *arguments(prepared, folder))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "was cut off while it was written: removed" in resumed.stderr
+    assert "continue at step" in resumed.stderr
+    calm, killed = (models.restore(place / "leg_1/model.nemo") for place in (tmp_path / "calm", folder))
+    assert (weights(calm) - weights(killed)).norm() / weights(calm).norm() <= 1e-6
+
+    started = time.monotonic()
+    again = run_script("train_leg", *arguments(prepared, folder))
+    assert again.returncode == 0 and "continue at step" not in again.stderr
+    assert time.monotonic() - started < 60
+
+    changed = run_script(
+        "train_leg",
+        *arguments(prepared, folder, training=json.dumps({**OPTIONS, "seed": 4}), length='{"max_steps": 2}'),
+    )
+    assert changed.returncode == 0, changed.stderr
+    assert "config or data changed since" in changed.stderr
+    assert len(list((folder / "runs").glob("leg_1.aside-*"))) == 1
+    assert json.loads((folder / "leg_1/leg.json").read_text())["step"] == 2
+
+
+def test_a_training_that_is_told_to_stop_saves_and_does_not_count_as_done(prepared, tmp_path):
+    folder = tmp_path / "stopped"
+    process = start(arguments(prepared, folder, length='{"max_steps": 100000}'))
+    wait_for(folder / "runs/leg_1/checkpoint-*", process)
+    busy = run_script("train_leg", *arguments(prepared, folder, length='{"max_steps": 100000}'))
+    assert busy.returncode == 1 and "another training is at work there" in busy.stderr
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
+    assert not (folder / "leg_1").exists()
+    step = training.steps_done(training.newest_checkpoint(folder / "runs/leg_1"))
+    assert f"stopped at step {step} of 100000" in stderr
+    assert "stopped at step" in (folder / "runs/training.log").read_text()
+
+
+def test_training_starts_from_a_nemo_file(prepared, tmp_path):
+    base, done = train(prepared, tmp_path / "base", steps=3)
+    section = {"architecture": "unused", "init_from": str(done / "model.nemo"), "reinitialize_decoder": False}
+    restored = models.restore(done / "model.nemo")
+    assert torch.equal(weights(restored), weights(base))
+    tuned = run_script(
+        "train_leg",
+        *arguments(
+            prepared,
+            tmp_path / "tuned",
+            **{"model": json.dumps(section), "base-model": done / "model.nemo", "length": '{"max_steps": 1}'},
+            training=json.dumps({**OPTIONS, "learning_rate": 1e-9, "warmup_steps": 0, "weight_decay": 0.0}),
+        ),
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    names = [name for name, _ in base.named_parameters()]
+    after = dict(models.restore(tmp_path / "tuned/leg_1/model.nemo").named_parameters())
+    for name in names:
+        assert torch.allclose(after[name], dict(base.named_parameters())[name], atol=1e-6), name
+
+
+def test_reinitialising_the_decoder_keeps_the_encoder_and_takes_the_tokenizer(prepared, tmp_path):
+    _, done = train(prepared, tmp_path / "base", steps=1)
+    texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
+    tokenizers.write(tmp_path / "other", tokenizers.train(texts, 30), {})
+    model = models.restore(done / "model.nemo")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    models.adapt(model, tmp_path / "other", reinitialize_decoder=True)
+    assert model.joint.num_classes_with_blank == 31
+    assert model.tokenizer.vocab_size == 30
+    after = model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("encoder."))
+    assert not torch.equal(after["joint.pred.weight"], before["joint.pred.weight"])
+
+
+def test_a_nemo_file_of_garbage_is_one_line(tmp_path):
+    (tmp_path / "x.nemo").write_bytes(b"garbage")
+    with pytest.raises(UserError, match="not a NeMo model"):
+        models.restore(tmp_path / "x.nemo")
+
+
+def test_epochs_become_steps_with_the_last_short_batch_counted():
+    import transformers
+
+    made = transformers.TrainingArguments(per_device_train_batch_size=4, gradient_accumulation_steps=2, use_cpu=True)
+    assert training.total_steps(41, made, {"num_train_epochs": 3}) == 18
+    assert training.total_steps(41, made, {"max_steps": 7}) == 7
+
+
+def test_batches_hold_audio_and_tokens_with_their_lengths(prepared, tmp_path):
+    dataset = batching.load_dataset(prepared / "train.jsonl", prepared / "tokenizer/tokenizer.model", 16000, tmp_path)
+    rows = manifests.read(prepared / "train.jsonl")
+    batch = batching.collate([dataset[i] for i in range(4)])
+    assert batch["audio"].shape == (4, max(batch["audio_lengths"]))
+    for i in range(4):
+        assert batch["audio_lengths"][i] == round(rows[i]["duration"] * 16000)
+        assert (batch["audio"][i, batch["audio_lengths"][i] :] == 0).all()
+        processor = tokenizers.load((prepared / "tokenizer/tokenizer.model").read_bytes())
+        assert processor.decode(batch["tokens"][i, : batch["token_lengths"][i]].tolist()) == rows[i]["text"]
+
+
+def test_an_offline_wandb_run_holds_the_loss_and_goes_on_with_the_same_id(prepared, tmp_path):
+    section = json.dumps({"mode": "offline", "project": "test"})
+    extra = {"wandb": section, "label": "speech", "length": '{"max_steps": 4}', "legs": 2}
+    first = run_script("train_leg", *arguments(prepared, tmp_path, **extra))
+    assert first.returncode == 0, first.stderr
+    leg_2 = {"leg": 2, "previous": tmp_path / "leg_1", "run": tmp_path / "runs/leg_2", "output": tmp_path / "leg_2"}
+    second = run_script("train_leg", *arguments(prepared, tmp_path, **{**extra, **leg_2}))
+    assert second.returncode == 0, second.stderr
+    runs = sorted((tmp_path / "runs/wandb").glob("offline-run-*"))
+    assert len(runs) == 2 and len({run.name.split("-")[-1] for run in runs}) == 1
+    for run in runs:
+        record = next(run.glob("*.wandb")).read_bytes()
+        assert b"train/loss" in record and b"train/learning_rate" in record
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
+def test_real_speech_is_read_at_the_model_s_rate(digits, tmp_path):
+    found = manifests.entries(local.utterances({"path": str(digits)}, "test", Path()), "lower", 1, "test")
+    assert len(found) == 200
+    files.write_jsonl(tmp_path / "test.jsonl", found)
+    tokenizers.write(tmp_path / "tokenizer", tokenizers.train([row["text"] for row in found], 32), {})
+    dataset = batching.load_dataset(tmp_path / "test.jsonl", tmp_path / "tokenizer/tokenizer.model", 16000, tmp_path)
+    for index in (0, 99, 199):
+        assert len(dataset[index]["audio"]) == pytest.approx(found[index]["duration"] * 16000, abs=2)

@@ -1,0 +1,60 @@
+"""List the utterances of every split as NeMo manifests; filter training and validation, never test."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from rnnt import console, corpora, files, manifests
+from rnnt.errors import UserError
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--corpus", type=Path, required=True, help="what prepare_corpus.py wrote")
+    p.add_argument("--splits", type=json.loads, required=True, help="our split: the source's split or splits, JSON")
+    p.add_argument("--case", choices=["lower", "keep"], default="lower", help="case of the transcripts")
+    p.add_argument("--min-duration", type=float, default=0.1, help="shortest training utterance, seconds")
+    p.add_argument("--max-duration", type=float, default=20.0, help="longest training utterance, seconds")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    p.add_argument("--output", type=Path, required=True, help="folder for SPLIT.jsonl and summary.json")
+    return p
+
+
+def main(args):
+    corpus = files.read_json(args.corpus)
+    source = corpora.module(corpus["source"])
+    summaries = {}
+    for split, names in args.splits.items():
+        utterances = list_utterances(source, corpus, [names] if isinstance(names, str) else names)
+        found = manifests.entries(utterances, args.case, args.workers, f"read headers of {split}")
+        if split.startswith("test"):
+            kept, dropped = manifests.keep_all(found, split), {}
+        else:
+            kept, dropped = manifests.filter_for_training(found, args.min_duration, args.max_duration)
+        summaries[split] = manifests.summary(kept, dropped)
+        console.log.info("%s: %s", split, describe(summaries[split]))
+        for entry in dropped.get("unreadable audio", [])[:5]:
+            console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
+        if not kept:
+            raise UserError(f"split {split}: nothing is left of {len(found)} utterances ({describe(summaries[split])})")
+        files.write_jsonl(args.output / f"{split}.jsonl", kept)
+    files.write_json(args.output / "summary.json", summaries)
+
+
+def list_utterances(source, corpus, names):
+    """The utterances of one or several splits of the source; of several, the split becomes part of the id."""
+    result = []
+    for name in names:
+        for utterance in source.utterances(corpus["source"], name, Path(corpus["folder"])):
+            result.append(replace(utterance, id=f"{name}/{utterance.id}") if len(names) > 1 else utterance)
+    return result
+
+
+def describe(summary):
+    dropped = ", ".join(f"{size['utterances']} {reason}" for reason, size in summary["dropped"].items())
+    return f"{summary['utterances']} utterances, {summary['hours']:.2f} h kept; dropped: {dropped or 'none'}"
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

@@ -1,0 +1,35 @@
+"""Collect the metrics of the test splits into a table: CSV, Markdown, and the terminal."""
+
+import csv
+from pathlib import Path
+
+from rnnt import console, files, table
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--greedy", type=Path, nargs="+", help="metrics: .../DATASET/evaluation/LEG/greedy/SPLIT.json")
+    p.add_argument("--beam", type=Path, nargs="+", help="metrics of the same splits: .../beam/SPLIT.json")
+    p.add_argument("--csv", type=Path, required=True, help="CSV file to write")
+    p.add_argument("--markdown", type=Path, help="Markdown file to write")
+    p.add_argument("--show", action="store_true", help="print the CSV file that is there; write nothing")
+    return p
+
+
+def main(args):
+    if args.show:
+        with open(args.csv, encoding="utf-8", newline="") as file:
+            print(table.for_terminal(list(csv.DictReader(file))), end="")
+        return
+    rows = [
+        table.row(beam.parts[-5], beam.stem, files.read_json(greedy), files.read_json(beam))
+        for greedy, beam in zip(args.greedy, args.beam, strict=True)
+    ]
+    files.write_text(args.csv, table.as_csv(rows))
+    files.write_text(args.markdown, table.as_markdown(rows))
+    for line in table.for_terminal(rows).splitlines():
+        console.log.info("%s", line)
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

@@ -1,0 +1,37 @@
+"""Fetch or make the audio of a data set; what is already there is kept."""
+
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from rnnt import config, console, corpora, files
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--source", type=json.loads, required=True, help="the data set's `source` section, as JSON")
+    p.add_argument("--splits", nargs="+", required=True, help="splits of the source that are needed")
+    p.add_argument(
+        "--folder", type=Path, required=True, help="where downloads go; each source gets a folder of its own"
+    )
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    p.add_argument("--output", type=Path, required=True, help="JSON file to write: the source and its folder")
+    return p
+
+
+def main(args):
+    source = {**args.source, "splits": args.splits}
+    # A changed source gets another folder: audio of two sources is never mixed.
+    key = hashlib.sha256(config.as_argument(source).encode()).hexdigest()[:10]
+    folder = args.folder / f"{source['type']}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        corpora.module(source).prepare(source, folder, args.workers, console.progress)
+    files.write_json(args.output, {"source": source, "folder": str(folder)})
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

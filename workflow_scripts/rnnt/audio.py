@@ -1,0 +1,60 @@
+"""Read audio where it lies: any format of libsndfile, from an offset, one channel, at the model's rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import soundfile
+import soxr
+
+from rnnt.errors import UserError
+
+
+def duration(path: str) -> float:
+    """Length of a file in seconds, from its header.
+
+    Raises UserError where the file can't be read or is empty.
+    """
+    try:
+        header = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
+    if header.frames == 0:
+        raise UserError(f"{path}: holds no audio")
+    return header.frames / header.samplerate
+
+
+def read(
+    path: str,
+    sample_rate: int,
+    offset: float = 0.0,
+    seconds: float | None = None,
+    channel: int | None = None,
+) -> np.ndarray:
+    """Read mono float32 samples in [-1, 1] at `sample_rate` Hz, shape [samples].
+
+    `offset` and `seconds` cut the file (None: to its end); `channel` counts from 0 (None: the mean of all).
+    Raises UserError where the file can't be read, is shorter than asked for, or lacks the channel.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            start = round(offset * rate)
+            frames = -1 if seconds is None else round((offset + seconds) * rate) - start
+            if start >= file.frames:
+                raise UserError(f"{path}: ends before {offset} s")
+            file.seek(start)
+            samples = file.read(frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
+    if len(samples) == 0:
+        raise UserError(f"{path}: holds no audio")
+    if channel is not None and channel >= samples.shape[1]:
+        raise UserError(f"{path}: has no channel {channel}, only {samples.shape[1]}")
+    mono = samples.mean(axis=1) if channel is None else samples[:, channel]
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).rstrip(".")

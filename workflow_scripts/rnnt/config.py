@@ -1,0 +1,189 @@
+"""Validate the configuration and give each rule the part of it that it depends on.
+
+Imported by the Snakefile: standard library, and jsonschema and PyYAML, which Snakemake itself requires.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from rnnt.errors import UserError
+
+SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
+
+
+def load_schema(path: str | Path) -> dict:
+    """Read a JSON schema written as YAML."""
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def validate(config: dict, schema: dict) -> dict:
+    """Return a copy of `config` with every default filled in.
+
+    Raises UserError with one line that names the first wrong key, what was expected and what to do.
+    """
+    config = copy.deepcopy(config)
+    _read_off_as_a_word(config)
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
+    if errors:
+        raise UserError(_explain(errors[0], schema))
+    _fill_defaults(config, schema, schema, overrides=False)
+    for name, dataset in config["datasets"].items():
+        _check_dataset(config, name, dataset)
+    return config
+
+
+def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
+    """The named sections of a data set, its own overrides merged over the shared ones."""
+    own = config["datasets"][dataset]
+    return {
+        section: {**config[section], **own.get(section, {})} if section in SHARED_SECTIONS else own[section]
+        for section in sections
+    }
+
+
+def as_argument(value: dict) -> str:
+    """JSON on one line, the same for the same content: a script's argument that Snakemake can compare."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_off_as_a_word(config: dict) -> None:
+    """YAML 1.1 reads a bare `off` as false."""
+    wandb = config.get("wandb")
+    if isinstance(wandb, dict) and wandb.get("mode") is False:
+        wandb["mode"] = "off"
+
+
+def _check_dataset(config: dict, name: str, dataset: dict) -> None:
+    """What a schema cannot say: keys that exclude or need one another."""
+    key = f"datasets.{name}"
+    if ("max_steps" in dataset) == ("num_train_epochs" in dataset):
+        raise UserError(f"config: {key} needs either max_steps or num_train_epochs, and not both")
+    if not any(split.startswith("test") for split in dataset["splits"]):
+        raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
+    merged = dataset_config(config, name, "model", "tokenizer", "filter", "training")
+    if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
+        raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
+    if merged["tokenizer"]["source"] == "model" and not merged["model"]["init_from"]:
+        raise UserError(
+            f"config: {key}: tokenizer.source is `model`, but there is no model to take it from: "
+            "set model.init_from, or tokenizer.source: train"
+        )
+    if merged["training"]["precision"] == "fp16" and config["device"] == "cpu":
+        raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
+
+
+def _resolve(node: dict, schema: dict) -> dict:
+    if "$ref" not in node:
+        return node
+    return schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+
+
+def _properties(node: dict, instance: dict, schema: dict) -> dict:
+    """The sub-schema of every property of `node`, the right branch of `source` taken by its `type`."""
+    if "oneOf" in node and "properties" in node:
+        for branch in node["oneOf"]:
+            branch = _resolve(branch, schema)
+            if branch["properties"]["type"]["const"] == instance.get("type"):
+                return branch["properties"]
+    properties = dict(node.get("properties", {}))
+    for key in instance:
+        for pattern in node.get("patternProperties", {}).values():
+            properties.setdefault(key, pattern)
+    return properties
+
+
+def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool) -> None:
+    """Fill defaults in place. A data set's overrides of the shared sections get none: they would hide the shared."""
+    for key, child in _properties(node, instance, schema).items():
+        child = _resolve(child, schema)
+        if key not in instance:
+            if "default" not in child or (overrides and key in SHARED_SECTIONS):
+                continue
+            instance[key] = copy.deepcopy(child["default"])
+        if isinstance(instance[key], dict) and not (overrides and key in SHARED_SECTIONS):
+            _fill_defaults(instance[key], child, schema, overrides or key == "datasets")
+
+
+def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
+    """One line for a person out of a validation error."""
+    if error.validator == "oneOf" and isinstance(error.instance, dict):
+        error = _error_in_chosen_branch(error)
+    where = ".".join(str(part) for part in error.absolute_path)
+    key = f"config: {where}" if where else "config"
+    value = error.instance
+    if error.validator == "additionalProperties":
+        known = _known_keys(error.schema, schema)
+        patterns = list(error.schema.get("patternProperties", {}))
+        unknown = next(
+            k
+            for k in value
+            if k not in error.schema.get("properties", {}) and not any(re.search(p, str(k)) for p in patterns)
+        )
+        full = f"{where}.{unknown}" if where else str(unknown)
+        if where == "datasets":
+            return f"config: {full}: a data set's name is lower-case letters, digits and underscores"
+        near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        return f"config: unknown key {full}: {hint}"
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        hint = ""
+        if where.startswith("datasets.") and where.count(".") == 1:
+            hint = (
+                " (to change a data set of another file, list that file first: --configfile config/config.yaml YOURS)"
+            )
+        return f"{key}{'.' if where else ': '}{missing} is missing{hint}"
+    if error.validator == "type":
+        expected = error.validator_value
+        expected = " or ".join(expected) if isinstance(expected, list) else expected
+        hint = ""
+        if isinstance(value, str) and expected in ("number", "integer"):
+            hint = _number_hint(value, expected)
+        return f"{key}: expected {_article(expected)}, got {json.dumps(value, ensure_ascii=False)}{hint}"
+    if error.validator in ("enum", "const"):
+        allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
+        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+        hint = f": did you mean `{near[0]}`?" if near else ""
+        return f"{key}: {json.dumps(value)} is not one of {', '.join(map(str, allowed))}{hint}"
+    return f"{key}: {error.message}"
+
+
+def _error_in_chosen_branch(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Of `source`'s alternatives, report on the one that its `type` chose."""
+    by_branch: dict[int, list] = {}
+    for sub in error.context:
+        by_branch.setdefault(sub.schema_path[0], []).append(sub)
+    chosen = [subs for subs in by_branch.values() if not any(sub.validator == "const" for sub in subs)]
+    return chosen[0][0] if chosen else error
+
+
+def _known_keys(node: dict, schema: dict) -> list[str]:
+    keys = list(node.get("properties", {}))
+    return keys + (
+        ["validation", "test"] if "patternProperties" in node and "train" in node.get("required", []) else []
+    )
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
+
+
+def _number_hint(value: str, expected: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if "e" in value.lower():
+        mantissa, exponent = value.lower().split("e")
+        if "." not in mantissa:
+            return f": YAML reads {value} as text, write {mantissa}.0e{exponent} or {number:g}"
+    return ": write it without quotes (and not with --config, which makes text of nested numbers: use --configfile)"

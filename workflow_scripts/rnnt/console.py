@@ -1,0 +1,109 @@
+"""What every script shows: log lines, progress bars, and one line when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rnnt.errors import UserError
+
+log = logging.getLogger("rnnt")
+
+
+class OneLine(argparse.HelpFormatter):
+    """Help that states defaults, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if action.default not in (None, argparse.SUPPRESS, False) and "%(default)" not in text:
+            text += " (default: %(default)s)"
+        return text
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that all scripts share."""
+    result = argparse.ArgumentParser(description=description, formatter_class=OneLine)
+    result.add_argument("--log", type=Path, help="file that gets a copy of the messages")
+    result.add_argument("--label", default="", help="what to put before each message, such as the data set's name")
+    return result
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
+    """Parse, log to stderr and the log file, call `main`, and turn a UserError into one line and exit code 1."""
+    args = arguments.parse_args()
+    start_logging(args.log, args.label)
+    try:
+        main(args)
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        sys.exit(130)
+    except Exception:
+        log.exception("this is a bug, not a mistake in your input:")
+        sys.exit(1)
+
+
+def start_logging(path: Path | None, label: str) -> None:
+    """Send the messages of this project to stderr and to `path`, each behind `[label]`."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(f"[{label}] %(message)s" if label else "%(message)s"))
+    log.handlers[:] = handlers
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def add_log_file(path: Path) -> None:
+    """Append the messages to one more file: Snakemake wipes a rule's log before each attempt."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+
+
+class _LogLines:
+    """A file for tqdm that makes each refresh a line in the log."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            log.info("%s", text.strip())
+
+    def flush(self) -> None:
+        pass
+
+
+def bar(total: int | None, label: str, unit: str = "utt", initial: int = 0) -> tqdm:
+    """A progress bar with rate and ETA: live on a terminal, a line every ten seconds elsewhere."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=f" {unit}",
+        initial=initial,
+        file=sys.stderr if live else _LogLines(),
+        mininterval=0.2 if live else 10,
+        delay=0 if live else 5,
+        miniters=1,
+        dynamic_ncols=live,
+        ascii=not live,
+        leave=False,
+        bar_format=None if live else "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+    )
+
+
+def progress(iterable: Iterable, total: int | None = None, label: str = "", unit: str = "utt") -> Iterator:
+    """Iterate with a progress bar."""
+    with bar(total, label, unit) as shown:
+        for item in iterable:
+            yield item
+            shown.update()

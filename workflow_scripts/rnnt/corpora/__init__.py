@@ -1,0 +1,34 @@
+"""Where utterances come from: one module per source, each with the same two functions.
+
+prepare(source, folder, workers, progress)   make or fetch the audio under `folder`; restartable
+utterances(source, split, folder)            list the utterances of one split of the source
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A stretch of audio and its transcript as delivered.
+
+    `offset` and `duration` are in seconds (`duration` None: to the end of the file), `channel` counts from 0
+    (None: the file's only channel, or all mixed), `origin` names the line that lists the utterance.
+    """
+
+    id: str
+    audio_filepath: str
+    text: str
+    offset: float = 0.0
+    duration: float | None = None
+    channel: int | None = None
+    speaker: str | None = None
+    origin: str = ""
+
+
+def module(source: dict) -> ModuleType:
+    """The module of a data set's `source` section, by its `type`."""
+    return importlib.import_module(f"rnnt.corpora.{source['type']}")

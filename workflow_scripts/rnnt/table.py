@@ -1,0 +1,112 @@
+"""The table of word error rates, from metrics files."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+COLUMNS = [
+    "dataset",
+    "split",
+    "utterances",
+    "hours",
+    "reference_words",
+    "wer_zero_shot",
+    "wer_greedy",
+    "wer_beam",
+    "wer_beam_low",
+    "wer_beam_high",
+    "wer_beam_normalized",
+    "substitutions",
+    "deletions",
+    "insertions",
+    "cer_beam",
+    "rtfx_greedy",
+    "rtfx_beam",
+    "model",
+    "train_steps",
+    "beam_strategy",
+    "beam_size",
+    "code_version",
+]
+ON_THE_TERMINAL = {
+    "dataset": "data set",
+    "split": "split",
+    "hours": "hours",
+    "reference_words": "words",
+    "wer_greedy": "WER greedy %",
+    "wer_beam": "WER beam %",
+    "wer_beam_normalized": "normalised %",
+    "cer_beam": "CER beam %",
+    "rtfx_beam": "RTFx beam",
+}
+
+
+def row(dataset: str, split: str, greedy: dict, beam: dict) -> dict[str, str]:
+    """A line of the table from the metrics of the same split, decoded greedily and with beam search.
+
+    Percent with two decimals, hours with two; a column without a value is empty.
+    """
+    return {
+        "dataset": dataset,
+        "split": split,
+        "utterances": str(beam["utterances"]),
+        "hours": f"{beam['hours']:.2f}",
+        "reference_words": str(beam["reference_words"]),
+        "wer_greedy": f"{greedy['wer']:.2f}",
+        "wer_beam": f"{beam['wer']:.2f}",
+        "wer_beam_normalized": f"{beam['wer_normalized']:.2f}",
+        "substitutions": str(beam["substitutions"]),
+        "deletions": str(beam["deletions"]),
+        "insertions": str(beam["insertions"]),
+        "cer_beam": f"{beam['cer']:.2f}",
+        "rtfx_greedy": f"{greedy['rtfx']:.1f}",
+        "rtfx_beam": f"{beam['rtfx']:.1f}",
+        "model": beam["checkpoint"]["model"],
+        "train_steps": str(beam["checkpoint"]["step"]),
+        "beam_strategy": beam["strategy"],
+        "beam_size": str(beam["beam_size"]),
+        "code_version": beam["versions"]["code"],
+    }
+
+
+def as_csv(rows: list[dict[str, str]]) -> str:
+    """The table as CSV, sorted by data set and split."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_sorted(rows))
+    return text.getvalue()
+
+
+def as_markdown(rows: list[dict[str, str]]) -> str:
+    """The same table as Markdown."""
+    return _markdown(_sorted(rows), {column: column for column in COLUMNS})
+
+
+def for_terminal(rows: list[dict[str, str]]) -> str:
+    """The columns that fit a terminal, aligned."""
+    return _markdown(_sorted(rows), ON_THE_TERMINAL)
+
+
+def _sorted(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return sorted(rows, key=lambda row: (row["dataset"], row["split"]))
+
+
+def _markdown(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
+    cells = [list(headings.values()), *([row.get(column, "") for column in headings] for row in rows)]
+    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
+    text_columns = {"dataset", "split", "model", "beam_strategy", "code_version"}
+    left = [column in text_columns for column in headings]
+    lines = [_line(line, widths, left) for line in cells]
+    rule = (
+        "|"
+        + "|".join(("-" * (w + 1) + ("-" if is_left else ":")) for w, is_left in zip(widths, left, strict=True))
+        + "|"
+    )
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def _line(cells: list[str], widths: list[int], left: list[bool]) -> str:
+    padded = (c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(cells, widths, left, strict=True))
+    return "| " + " | ".join(padded) + " |"

@@ -1,0 +1,164 @@
+"""SentencePiece BPE tokenizers as NeMo reads them, and the checks that keep a training from being in vain."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from pathlib import Path
+
+import sentencepiece
+
+from rnnt import files
+from rnnt.errors import UserError
+
+
+def train(texts: list[str], vocab_size: int) -> bytes:
+    """Train a BPE model (Sennrich et al. 2016; SentencePiece) with every character covered; its serialised bytes.
+
+    `vocab_size` counts the unknown token; there are no sentence or padding tokens, as in NeMo's tokenizers.
+    Raises UserError when the text does not allow `vocab_size` tokens.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            # The same text gives the same tokenizer on any number of cores.
+            num_threads=1,
+            shuffle_input_sentence=False,
+            max_sentence_length=1 << 20,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(_explain(str(error), vocab_size)) from None
+    return model.getvalue()
+
+
+def _explain(message: str, vocab_size: int) -> str:
+    too_large = re.search(r"value <= (\d+)", message)
+    if too_large:
+        return f"tokenizer.vocab_size {vocab_size} is larger than the text allows: at most {too_large[1]}"
+    too_small = re.search(r"required_chars\D*\d+ vs (\d+)|smaller than required_chars\D+(\d+)", message)
+    if too_small:
+        needed = too_small[1] or too_small[2]
+        return f"tokenizer.vocab_size {vocab_size} is smaller than the characters of the text: at least {needed}"
+    return f"tokenizer.vocab_size {vocab_size}: SentencePiece can't train on this text ({message.strip()})"
+
+
+def from_nemo(path: str | Path) -> bytes:
+    """The SentencePiece model inside a `.nemo` archive.
+
+    Raises UserError when the file is not a NeMo model, or holds no such tokenizer.
+    """
+    check_nemo(path)
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.name.endswith("tokenizer.model"):
+                return archive.extractfile(member).read()
+    raise UserError(f"{path}: holds no SentencePiece tokenizer: is it an RNN-T BPE model?")
+
+
+def check_nemo(path: str | Path) -> None:
+    """Raise UserError unless `path` is a `.nemo` archive: a tar file with a config and weights."""
+    if not Path(path).is_file():
+        raise UserError(f"model.init_from: {path}: no such file")
+    try:
+        with tarfile.open(path) as archive:
+            names = [Path(name).name for name in archive.getnames()]
+    except (tarfile.TarError, EOFError, OSError):
+        names = []
+    if "model_config.yaml" not in names or "model_weights.ckpt" not in names:
+        raise UserError(f"model.init_from: {path}: not a NeMo model (a tar archive with config and weights)")
+
+
+def load(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    """A processor of the serialised model."""
+    return sentencepiece.SentencePieceProcessor(model_proto=model)
+
+
+def tokens(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
+    """All tokens by id."""
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+
+
+def check(
+    processor: sentencepiece.SentencePieceProcessor,
+    splits: dict[str, list[dict]],
+    base: sentencepiece.SentencePieceProcessor | None = None,
+) -> dict:
+    """Figures on how the tokenizer spells the manifests' texts, by split.
+
+    For each split: tokens, unknown tokens, characters that no token covers, utterances whose text does not come
+    back from its tokens, and tokens per second of audio. With the tokenizer of a pretrained model as `base`:
+    whether the tables are identical.
+    """
+    report: dict = {"vocab_size": processor.get_piece_size(), "splits": {}}
+    if base is not None:
+        report["base_vocab_size"] = base.get_piece_size()
+        report["same_tokens_as_base"] = tokens(processor) == tokens(base)
+    for split, rows in splits.items():
+        unknown, count, characters, changed = 0, 0, set(), []
+        for row in rows:
+            ids = processor.encode(row["text"])
+            count += len(ids)
+            missing = ids.count(processor.unk_id())
+            if missing:
+                unknown += missing
+                characters |= {c for c in row["text"] if processor.unk_id() in processor.encode(c)}
+            if processor.decode(ids) != row["text"]:
+                changed.append(row["id"])
+        report["splits"][split] = {
+            "utterances": len(rows),
+            "tokens": count,
+            "unknown_tokens": unknown,
+            "characters_not_covered": "".join(sorted(characters)),
+            "not_restored": len(changed),
+            "not_restored_example": changed[0] if changed else None,
+            "tokens_per_second": round(count / sum(row["duration"] for row in rows), 3),
+        }
+    return report
+
+
+def verdict(report: dict, reinitialize_decoder: bool) -> str | None:
+    """Why training must not start with this tokenizer; None when it may.
+
+    A split that is trained or validated on must be spelt without loss. A tokenizer other than the pretrained
+    model's gives every token id another meaning: with the old decoder and joint that never learns.
+    """
+    if report.get("same_tokens_as_base") is False and not reinitialize_decoder:
+        return (
+            f"the tokenizer ({report['vocab_size']} tokens) is not the one that the model in model.init_from was "
+            f"trained with ({report['base_vocab_size']}): its token ids would mean other tokens; set "
+            "tokenizer.source: model, or model.reinitialize_decoder: true"
+        )
+    for split, figures in report["splits"].items():
+        if split.startswith("test"):
+            continue  # what the model can't write counts as an error in the table; nothing is tuned to the test
+        if figures["unknown_tokens"]:
+            return (
+                f"the tokenizer can't spell {split}: {figures['unknown_tokens']} unknown tokens, characters "
+                f"{figures['characters_not_covered']!r} are in no token: clean the text, or add training text with them"
+            )
+        if figures["not_restored"]:
+            return (
+                f"the tokenizer changes {figures['not_restored']} texts of {split}, "
+                f"such as {figures['not_restored_example']}"
+            )
+    return None
+
+
+def write(folder: Path, model: bytes, report: dict) -> None:
+    """Write tokenizer.model, vocab.txt (a token a line, by id) and check.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(model)
+    files.write_text(folder / "vocab.txt", "".join(f"{token}\n" for token in tokens(load(model))))
+    files.write_json(folder / "check.json", report)

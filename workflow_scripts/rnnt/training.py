@@ -1,0 +1,285 @@
+"""Train one leg of a schedule with the Hugging Face Trainer, so that it can be killed and resumed anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import transformers
+
+from rnnt import batching, console, files, models
+from rnnt.errors import UserError
+from rnnt.transducer_loss import nemo_joint_loss
+
+STATE = "trainer_state.json"
+
+
+class Transducer(torch.nn.Module):
+    """A NeMo RNN-T model as the Trainer wants it: a batch in, the loss out."""
+
+    def __init__(self, model, transducer: str):
+        super().__init__()
+        self.model = model
+        self.transducer = transducer
+
+    def forward(self, audio, audio_lengths, tokens, token_lengths) -> dict[str, torch.Tensor]:
+        """The mean loss of a batch (batching.collate gives the shapes), in nats per utterance."""
+        model = self.model
+        encoded, encoded_lengths = model.forward(input_signal=audio, input_signal_length=audio_lengths)
+        decoded, target_lengths, _ = model.decoder(targets=tokens, target_length=token_lengths)
+        if self.transducer == "fused":
+            loss = nemo_joint_loss(model.joint, model.loss, encoded, decoded, tokens, encoded_lengths, target_lengths)
+        else:
+            logits = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)
+            with torch.autocast(audio.device.type, enabled=False):
+                loss = model.loss(
+                    log_probs=logits.float(),
+                    targets=tokens,
+                    input_lengths=encoded_lengths,
+                    target_lengths=target_lengths,
+                )
+        return {"loss": loss}
+
+
+def train_leg(
+    model,
+    manifest: Path,
+    tokenizer: Path,
+    options: dict,
+    leg: int,
+    legs: int,
+    length: dict,
+    run: Path,
+    previous: Path | None,
+    device: str,
+    workers: int,
+    checkpoint_every_steps: int,
+    report_to: str = "none",
+) -> dict:
+    """Train `model` (NeMo) to the end of `leg` of `legs`; return what was done, for leg.json.
+
+    `options` is the config's `training` section, `length` has `max_steps` or `num_train_epochs`, `run` holds the
+    rolling checkpoints from which a killed leg resumes, `previous` is the finished leg before this one. The
+    schedule spans all legs; optimizer, scheduler, random state and position in the data carry over.
+    Raises UserError when the training was told to stop before the end of the leg.
+    """
+    dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
+    arguments = _arguments(options, run, device, workers, checkpoint_every_steps, report_to)
+    arguments.max_steps = total = total_steps(len(dataset), arguments, length)
+    end = round(total * leg / legs)
+    arguments.logging_steps = max(1, min(10, total // 50))
+    resume = newest_checkpoint(run) or (previous / "trainer" if previous else None)
+    stop = StopRequest()
+    trainer = transformers.Trainer(
+        model=Transducer(model, options["transducer"]),
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=batching.collate,
+        callbacks=[LegEnd(end, stop), Progress(leg, legs, total)],
+    )
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    started = time.monotonic()
+    if not resume or steps_done(resume) < end:
+        if resume:
+            console.log.info("continue at step %d of %d from %s", steps_done(resume), total, resume)
+        with stop:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        if trainer.state.global_step < end:
+            raise UserError(
+                f"stopped at step {trainer.state.global_step} of {end} as asked; the same command continues from there"
+            )
+    return {
+        "leg": leg,
+        "legs": legs,
+        "step": end,
+        "total_steps": total,
+        "utterances": len(dataset),
+        "parameters": models.count_parameters(model),
+        "seconds": round(time.monotonic() - started, 1),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    }
+
+
+def total_steps(utterances: int, arguments: transformers.TrainingArguments, length: dict) -> int:
+    """Optimizer steps of the whole training, from `max_steps` or `num_train_epochs`."""
+    if "max_steps" in length:
+        return length["max_steps"]
+    per_step = arguments.per_device_train_batch_size * arguments.world_size
+    batches = -(-utterances // per_step)
+    steps_per_epoch = -(-batches // arguments.gradient_accumulation_steps)
+    return max(1, round(steps_per_epoch * length["num_train_epochs"]))
+
+
+def _arguments(
+    options: dict, run: Path, device: str, workers: int, checkpoint_every_steps: int, report_to: str
+) -> transformers.TrainingArguments:
+    if options["precision"] == "fp16" and device != "cuda":
+        raise UserError("training.precision: fp16 needs a CUDA GPU, and there is none here: use bf16 or fp32")
+    return transformers.TrainingArguments(
+        output_dir=str(run),
+        per_device_train_batch_size=options["batch_size"],
+        gradient_accumulation_steps=options["gradient_accumulation_steps"],
+        learning_rate=options["learning_rate"],
+        warmup_steps=options["warmup_steps"],
+        lr_scheduler_type=options["lr_scheduler"],
+        weight_decay=options["weight_decay"],
+        max_grad_norm=options["max_grad_norm"],
+        optim=options["optimizer"],
+        bf16=options["precision"] == "bf16",
+        fp16=options["precision"] == "fp16",
+        use_cpu=device == "cpu",
+        seed=options["seed"],
+        data_seed=options["seed"],
+        save_strategy="steps",
+        save_steps=checkpoint_every_steps,
+        save_total_limit=2,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=report_to,
+    )
+
+
+class LegEnd(transformers.TrainerCallback):
+    """Save and stop where the leg ends, or where a signal asked for it."""
+
+    def __init__(self, end: int, stop: StopRequest):
+        self.end, self.stop = end, stop
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Called by the Trainer after each optimizer step."""
+        if state.global_step >= self.end or self.stop.asked:
+            control.should_save = control.should_log = control.should_training_stop = True
+
+
+class StopRequest:
+    """Within it, SIGTERM and SIGINT ask for a checkpoint at the next step instead of ending the process."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        self.asked = True
+
+
+class Progress(transformers.TrainerCallback):
+    """Leg, step, loss, learning rate and ETA on the terminal."""
+
+    def __init__(self, leg: int, legs: int, total: int):
+        self.label, self.total = f"leg {leg}/{legs}", total
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Called by the Trainer once the step to continue from is known."""
+        self.bar = console.bar(self.total, self.label, "step", initial=state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Called by the Trainer after each optimizer step."""
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Called by the Trainer with the mean loss since the last call."""
+        if "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, lr {logs['learning_rate']:.2e}", refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Called by the Trainer at the end of the leg."""
+        self.bar.close()
+        last = next((row for row in reversed(state.log_history) if "loss" in row), {"loss": float("nan")})
+        console.log.info("%s: step %d of %d, loss %.3f", self.label, state.global_step, self.total, last["loss"])
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest rolling checkpoint in `run` that was written to its end (the state is what is written last)."""
+    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for path in checkpoints:
+        try:
+            steps_done(path)
+        except UserError:
+            console.log.warning("%s was cut off while it was written: removed", path)
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def steps_done(checkpoint: Path) -> int:
+    """The optimizer step of a Trainer checkpoint. Raises UserError when it is not whole."""
+    return files.read_json(checkpoint / STATE)["global_step"]
+
+
+def fingerprint(**parts) -> str:
+    """A hash of all that a leg's weights depend on: JSON values, and the contents of files given as paths."""
+    content = {key: files.sha256(value) if isinstance(value, Path) else value for key, value in parts.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def run_directory(run: Path, identity: str) -> Iterator[Path]:
+    """Lock `run` for this process; set a run of another fingerprint aside, so that stale weights are never mixed in.
+
+    Raises UserError when another training holds the lock.
+    """
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with open(run.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{run}: another training is at work there: wait for it, or stop it") from None
+        note = run / "fingerprint.json"
+        if run.exists() and (not note.is_file() or files.read_json(note)["fingerprint"] != identity):
+            aside = run.with_name(f"{run.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
+            os.replace(run, aside)
+            console.log.info("config or data changed since %s was begun: moved to %s", run, aside)
+        run.mkdir(exist_ok=True)
+        files.write_json(note, {"fingerprint": identity})
+        yield run
+
+
+def export(model, run: Path, output: Path, report: dict) -> None:
+    """Write the finished leg to `output`, whole or not at all: `model.nemo`, the Trainer's state, `leg.json`.
+
+    The state is hard-linked from `run`, so that a leg that is asked for again is found done.
+    """
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    shutil.copytree(newest_checkpoint(run), temporary / "trainer", copy_function=_link)
+    model.save_to(str(temporary / "model.nemo"))
+    files.write_json(temporary / "leg.json", report)
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(temporary, output)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def load_weights(model, run: Path) -> None:
+    """Put the weights of the newest rolling checkpoint into `model`."""
+    from safetensors.torch import load_file
+
+    state = load_file(newest_checkpoint(run) / "model.safetensors")
+    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})

@@ -1,0 +1,85 @@
+"""Train a model to the end of one leg. A killed leg resumes from its rolling checkpoint."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from rnnt import console, files
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--manifest", type=Path, required=True, help="training manifest")
+    p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model")
+    p.add_argument("--model", type=json.loads, required=True, help="the config's `model` section, JSON")
+    p.add_argument("--training", type=json.loads, required=True, help="the config's `training` section, JSON")
+    p.add_argument("--length", type=json.loads, required=True, help='{"max_steps": N} or {"num_train_epochs": N}')
+    p.add_argument("--base-model", type=Path, help=".nemo file to start from; without, from scratch")
+    p.add_argument("--leg", type=int, required=True, help="the leg to train, from 1")
+    p.add_argument("--legs", type=int, required=True, help="legs in the whole training")
+    p.add_argument("--previous", type=Path, help="the finished leg before this one")
+    p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads; one of several reads audio")
+    p.add_argument("--checkpoint-every-steps", type=int, default=200, help="steps between rolling checkpoints")
+    p.add_argument("--wandb", type=json.loads, default={"mode": "off"}, help="the config's `wandb` section, JSON")
+    p.add_argument("--run", type=Path, required=True, help="folder for rolling checkpoints; survives a kill")
+    p.add_argument("--output", type=Path, required=True, help="folder to write when the leg is done")
+    return p
+
+
+def main(args):
+    import torch
+    import transformers
+
+    from rnnt import models, tracking, training
+
+    console.add_log_file(args.run.parent / "training.log")
+    device = models.pick_device(args.device)
+    torch.set_num_threads(args.threads)
+    transformers.set_seed(args.training["seed"])
+    before = files.read_json(args.previous / "leg.json") if args.previous else None
+    identity = training.fingerprint(
+        model=args.model,
+        training=args.training,
+        length=args.length,
+        legs=[args.leg, args.legs],
+        manifest=args.manifest,
+        tokenizer=args.tokenizer / "tokenizer.model",
+        before=before["fingerprint"] if before else args.base_model,
+    )
+    with training.run_directory(args.run, identity) as run:
+        if args.previous:
+            model = models.restore(args.previous / "model.nemo")
+        elif args.base_model:
+            model = models.restore(args.base_model)
+            models.adapt(model, args.tokenizer, args.model["reinitialize_decoder"])
+        else:
+            model = models.build(args.model["architecture"], args.tokenizer)
+        name = args.model["init_from"] or args.model["architecture"]
+        console.log.info("%s: %.2fM parameters on %s", name, models.count_parameters(model) / 1e6, device)
+        with tracking.run(args.wandb, args.run.parent, args.label, identity if args.leg == 1 else None) as report_to:
+            report = training.train_leg(
+                model=model,
+                manifest=args.manifest,
+                tokenizer=args.tokenizer / "tokenizer.model",
+                options=args.training,
+                leg=args.leg,
+                legs=args.legs,
+                length=args.length,
+                run=run,
+                previous=args.previous,
+                device=device,
+                workers=min(args.threads - 1, 4),
+                checkpoint_every_steps=args.checkpoint_every_steps,
+                report_to=report_to,
+            )
+        training.load_weights(model, run)
+        report |= {"model": name, "fingerprint": identity, "code_version": files.code_version()}
+        training.export(model.cpu(), run, args.output, report)
+    for leg in range(1, args.leg):  # Done and declared: their rolling checkpoints are of no more use.
+        shutil.rmtree(args.run.with_name(f"leg_{leg}"), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

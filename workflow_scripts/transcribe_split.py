@@ -1,0 +1,70 @@
+"""Transcribe one split with a trained leg: greedy or beam search."""
+
+import os
+import platform
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from rnnt import console, files, manifests
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--checkpoint", type=Path, required=True, help="a finished leg: folder with model.nemo, leg.json")
+    p.add_argument("--manifest", type=Path, required=True, help="the split to transcribe, whole")
+    p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model")
+    p.add_argument("--strategy", required=True, help="NeMo's search: greedy_batch, malsd_batch, ...")
+    p.add_argument("--beam-size", type=int, help="hypotheses that a beam search keeps")
+    p.add_argument("--batch-size", type=int, default=16, help="utterances decoded together")
+    p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text` to write")
+    p.add_argument(
+        "--decoding", type=Path, required=True, help="JSON to write: settings, seconds, checkpoint, versions"
+    )
+    return p
+
+
+def main(args):
+    import torch
+
+    from rnnt import decoding, models
+
+    torch.set_num_threads(args.threads)
+    device = models.pick_device(args.device)
+    entries = manifests.read(args.manifest)
+    model = models.restore(args.checkpoint / "model.nemo")
+    settings = decoding.set_search(model, args.strategy, args.beam_size)
+    with tempfile.TemporaryDirectory() as cache:
+        texts, seconds = decoding.transcribe(
+            model,
+            args.manifest,
+            args.tokenizer / "tokenizer.model",
+            Path(cache),
+            args.batch_size,
+            device,
+            workers=min(args.threads - 1, 4),
+            label=f"{args.strategy} {args.manifest.stem}",
+        )
+    files.write_jsonl(args.hypotheses, [{**e, "pred_text": text} for e, text in zip(entries, texts, strict=True)])
+    leg = files.read_json(args.checkpoint / "leg.json")
+    files.write_json(
+        args.decoding,
+        {
+            **settings,
+            "batch_size": args.batch_size,
+            "decoding_seconds": round(seconds, 3),
+            "device": device,
+            "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "total_steps", "fingerprint")},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "nemo_toolkit", "transformers")},
+                "code": files.code_version(),
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    console.run(main, parser())
