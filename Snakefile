@@ -27,6 +27,7 @@ wildcard_constraints:
     split="[a-z0-9_]+",
     leg=r"\d+",
     search="greedy|beam",
+    target="[A-Za-z0-9_-]+",
 
 
 rule all:

@@ -1,10 +1,9 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
+import difflib
 import shutil
 import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
@@ -15,7 +14,7 @@ from rnnt.errors import UserError
 try:
     config = experiment.validate(config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
 except UserError as error:
-    raise WorkflowError(str(error))
+    sys.exit(f"error: {error}")
 
 
 def section(dataset, name):
@@ -136,3 +135,10 @@ def needs():
         "sources": sorted({section(dataset, "source")["type"] for dataset in config["datasets"]}),
         "wandb": config["wandb"]["mode"],
     }
+
+
+def no_such_target(wildcards):
+    """Refuse a target that no rule makes, naming the nearest data set."""
+    near = difflib.get_close_matches(wildcards.target, config["datasets"], n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"the data sets are {', '.join(config['datasets'])}"
+    sys.exit(f"error: no data set or target {wildcards.target}: {hint}")

@@ -51,3 +51,11 @@ rule check_environment:
         needs=lambda w: as_json(needs()),
     shell:
         "python {input.script} --needs {params.needs:q} --log {log:q}"
+
+
+rule unknown_target:
+    """Say which data sets there are when a target's name is none."""
+    input:
+        no_such_target,
+    output:
+        "{target}",

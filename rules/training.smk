@@ -17,7 +17,7 @@ rule train_leg:
         "benchmarks/{dataset}/train_leg_{leg}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: 2
+    threads: 4
     resources:
         gpu=gpus,
         # Not params: what does not change the weights must not train them again.

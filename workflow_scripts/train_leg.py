@@ -20,7 +20,7 @@ def parser():
     p.add_argument("--legs", type=int, required=True, help="legs in the whole training")
     p.add_argument("--previous", type=Path, help="the finished leg before this one")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
-    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads; one of several reads audio")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads, some of which read audio")
     p.add_argument("--checkpoint-every-steps", type=int, default=200, help="steps between rolling checkpoints")
     p.add_argument("--wandb", type=json.loads, default={"mode": "off"}, help="the config's `wandb` section, JSON")
     p.add_argument("--run", type=Path, required=True, help="folder for rolling checkpoints; survives a kill")
@@ -32,11 +32,12 @@ def main(args):
     import torch
     import transformers
 
-    from rnnt import models, tracking, training
+    from rnnt import batching, models, tracking, training
 
     console.add_log_file(args.run.parent / "training.log")
     device = models.pick_device(args.device)
-    torch.set_num_threads(args.threads)
+    workers = batching.reader_processes(args.threads, device)
+    torch.set_num_threads(args.threads - workers)
     transformers.set_seed(args.training["seed"])
     before = files.read_json(args.previous / "leg.json") if args.previous else None
     identity = training.fingerprint(
@@ -70,7 +71,7 @@ def main(args):
                 run=run,
                 previous=args.previous,
                 device=device,
-                workers=min(args.threads - 1, 4),
+                workers=workers,
                 checkpoint_every_steps=args.checkpoint_every_steps,
                 report_to=report_to,
             )

@@ -29,10 +29,11 @@ def parser():
 def main(args):
     import torch
 
-    from rnnt import decoding, models
+    from rnnt import batching, decoding, models
 
-    torch.set_num_threads(args.threads)
     device = models.pick_device(args.device)
+    workers = batching.reader_processes(args.threads, device)
+    torch.set_num_threads(args.threads - workers)
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
     settings = decoding.set_search(model, args.strategy, args.beam_size)
@@ -44,7 +45,7 @@ def main(args):
             Path(cache),
             args.batch_size,
             device,
-            workers=min(args.threads - 1, 4),
+            workers=workers,
             label=f"{args.strategy} {args.manifest.stem}",
         )
     files.write_jsonl(args.hypotheses, [{**e, "pred_text": text} for e, text in zip(entries, texts, strict=True)])

@@ -318,3 +318,23 @@ def test_real_speech_is_read_at_the_model_s_rate(digits, tmp_path):
     dataset = batching.load_dataset(tmp_path / "test.jsonl", tmp_path / "tokenizer/tokenizer.model", 16000, tmp_path)
     for index in (0, 99, 199):
         assert len(dataset[index]["audio"]) == pytest.approx(found[index]["duration"] * 16000, abs=2)
+
+
+def test_a_pretrained_name_is_fetched_through_nemo_from_the_hub_s_cache(prepared, tmp_path, monkeypatch):
+    _, done = train(prepared, tmp_path / "base", steps=1)
+    repository = tmp_path / "cache/models--lab--small_rnnt"
+    (repository / "snapshots/abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    (repository / "snapshots/abc/small_rnnt.nemo").write_bytes((done / "model.nemo").read_bytes())
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    fetched = run_script("fetch_base_model", "--name", "lab/small_rnnt", "--output", tmp_path / "models/base.nemo")
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "models/base.nemo").read_bytes() == (done / "model.nemo").read_bytes()
+
+
+def test_a_pretrained_name_that_does_not_exist_is_one_line(tmp_path):
+    fetched = run_script("fetch_base_model", "--name", "stt_en_nonsense", "--output", tmp_path / "base.nemo")
+    assert fetched.returncode == 1 and "Traceback" not in fetched.stderr
+    assert "model.init_from: stt_en_nonsense: neither a .nemo file nor a pretrained model" in fetched.stderr
+    assert not (tmp_path / "base.nemo").exists()

@@ -37,6 +37,15 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     return dataset.with_transform(decode)
 
 
+def reader_processes(threads: int, device: str) -> int:
+    """How many of a job's CPU threads read audio in processes of their own; 0: the training process reads.
+
+    A GPU leaves the CPU to reading. On a CPU reading is a few percent of a step, and a reader that competes with the
+    model's threads for two cores makes both wait.
+    """
+    return max(threads - 1, 0) if device == "cuda" else threads // 4
+
+
 def collate(items: list[dict]) -> dict[str, torch.Tensor]:
     """Pad a batch with zeros: `audio` [B, samples], `audio_lengths` [B], `tokens` [B, U], `token_lengths` [B]."""
     waves, waves_lengths = _pad([item["audio"] for item in items], np.float32)

@@ -7,7 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
-from rnnt import tokenizers
+from rnnt import gpus, tokenizers
 from rnnt.errors import UserError
 
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "config" / "models"
@@ -100,7 +100,12 @@ def count_parameters(model) -> int:
 
 
 def pick_device(wanted: str) -> str:
-    """`cuda` or `cpu` for `auto`, `cuda` or `cpu`. Raises UserError when CUDA is wanted and not there."""
+    """`cuda` or `cpu` for `auto`, `cuda` or `cpu`; a GPU is leased for this process.
+
+    Raises UserError when CUDA is wanted and not there.
+    """
+    if wanted != "cpu":
+        gpus.lease()
     import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():

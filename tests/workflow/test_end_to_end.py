@@ -1,0 +1,151 @@
+"""The real rules on a tiny configuration: every file of a run, and what runs again after a change."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from rnnt import models, scoring, table
+
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}"}
+
+
+def snakemake(folder, *arguments, config="tests/config/tiny.yaml", offline=False):
+    command = [SNAKEMAKE, *arguments, "--configfile", *([config] if isinstance(config, str) else config)]
+    if offline and shutil.which("unshare") and os.geteuid() == 0:
+        command = ["unshare", "--net", *command]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENV)
+
+
+def planned(folder, *config):
+    """The outputs that a dry run would make."""
+    done = snakemake(folder, "--dry-run", "results/wer_table.csv", config=["tests/config/tiny.yaml", *config])
+    assert done.returncode == 0, done.stderr
+    return sorted(
+        path for line in re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.M) for path in line.split(", ")
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, speech):
+    """A checkout in which the whole tiny experiment has run, without a network."""
+    folder = tmp_path_factory.mktemp("run") / "checkout"
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    for name in filter(lambda name: (ROOT / name).is_file(), names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(speech, folder / "recordings")
+    done = snakemake(folder, "--cores", "2", "results/wer_table.csv", offline=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_table_has_a_row_for_each_test_split_with_every_number(run):
+    with open(run / "results/wer_table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dataset"], row["split"]) for row in rows] == [
+        ("digits", "test"),
+        ("recordings", "test_clean"),
+        ("recordings", "test_other"),
+    ]
+    assert list(rows[0]) == table.COLUMNS
+    for row in rows:
+        for column in ("wer_greedy", "wer_beam", "cer_beam", "wer_beam_normalized"):
+            assert re.fullmatch(r"\d+\.\d\d", row[column]), column
+        assert (row["utterances"], row["beam_strategy"], row["beam_size"]) == ("6", "malsd_batch", "2")
+        assert row["model"] == "contextnet_dummy" and float(row["rtfx_beam"]) > 0
+    assert rows[0]["train_steps"] == "4" and rows[1]["train_steps"] == "5"
+    assert (run / "results/wer_table.md").read_text().count("\n") == 5
+
+
+def test_the_table_s_numbers_follow_from_the_hypotheses(run):
+    with open(run / "results/wer_table.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    lines = (run / "results/digits/evaluation/leg_2/beam/test.jsonl").read_text().splitlines()
+    hypotheses = [json.loads(line) for line in lines]
+    counts = scoring.error_counts([h["text"] for h in hypotheses], [h["pred_text"] for h in hypotheses])
+    assert row["wer_beam"] == f"{scoring.percent(counts):.2f}"
+    assert row["reference_words"] == str(counts["reference"])
+
+
+def test_the_test_split_is_scored_whole_while_training_is_filtered(run):
+    summary = json.loads((run / "results/digits/manifests/summary.json").read_text())
+    assert summary["train"]["dropped"]["longer than 20 s"]["utterances"] >= 2
+    assert summary["test"] == {**summary["test"], "utterances": 6, "dropped": {}}
+    hypotheses = (run / "results/digits/evaluation/leg_2/beam/test.jsonl").read_text().splitlines()
+    durations = [json.loads(line)["duration"] for line in hypotheses]
+    assert max(durations) > 20 and len(durations) == 6
+
+
+def test_every_leg_was_evaluated_and_only_the_last_checkpoint_is_left(run):
+    for leg in (1, 2):
+        found = json.loads((run / f"results/digits/evaluation/leg_{leg}/greedy/validation.json").read_text())
+        assert found["checkpoint"]["step"] == 2 * leg
+    assert not list((run / "results/digits/checkpoints/temporary").glob("*"))
+    assert models.restore(run / "results/digits/checkpoints/leg_2/model.nemo").tokenizer.vocab_size == 24
+
+
+def test_a_second_run_has_nothing_to_do(run):
+    assert planned(run) == []
+    done = snakemake(run, "--cores", "2", "results/wer_table.csv")
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_touching_or_checking_out_a_script_runs_nothing(run):
+    for path in [*(run / "workflow_scripts").rglob("*.py"), run / "Snakefile", *(run / "rules").glob("*.smk")]:
+        path.touch()
+    assert planned(run) == []
+
+
+def test_another_beam_size_runs_the_beam_search_and_the_table_again_and_no_more(run):
+    (run / "beam.yaml").write_text("evaluation: {beam_size: 3}\n")
+    again = planned(run, "beam.yaml")
+    assert again and all("/beam/" in path or path.startswith("results/wer_table.") for path in again)
+    assert "results/digits/evaluation/leg_2/beam/test.jsonl" in again
+
+
+def test_another_learning_rate_of_one_data_set_trains_that_data_set_alone(run):
+    (run / "rate.yaml").write_text("datasets: {digits: {training: {learning_rate: 0.001}}}\n")
+    again = planned(run, "rate.yaml")
+    assert any("checkpoints/leg_2" in path for path in again)
+    assert not any("results/recordings" in path for path in again)
+    assert not any("manifests" in path or "tokenizer" in path or "corpus.json" in path for path in again)
+
+
+def test_what_changes_no_result_runs_nothing(run):
+    (run / "other.yaml").write_text("training: {checkpoint_every_steps: 7}\nwandb: {mode: offline}\ndevice: cpu\n")
+    assert planned(run, "other.yaml") == []
+
+
+def test_an_edited_listing_starts_its_data_set_anew(run):
+    listing = run / "recordings/train/metadata.csv"
+    text = listing.read_text()
+    listing.write_text(text.replace("one", "two", 1))
+    again = planned(run)
+    listing.write_text(text)
+    assert "results/recordings/corpus.json" in again
+    assert not any("results/digits" in path for path in again)
+
+
+def test_one_data_set_failing_leaves_the_other_s_rows(run):
+    """Validation text that can't be spelt: the reason is on the terminal, and what was computed stays."""
+    listing = run / "recordings/validation/metadata.csv"
+    text = listing.read_text()
+    listing.write_text(re.sub(r"\b(one|two|three|four|five)\b", "größe", text))
+    done = snakemake(run, "--cores", "2", "recordings", "digits")
+    listing.write_text(text)
+    assert done.returncode == 1
+    assert "can't spell validation" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert (run / "results/digits/wer_table.csv").is_file()
+    assert (run / "results/recordings/checkpoints/leg_1/model.nemo").is_file()
