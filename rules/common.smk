@@ -125,6 +125,11 @@ def gpus(wildcards):
     return int(config["device"] == "cuda")
 
 
+def model_threads(wildcards):
+    """CPU threads of a training or decoding: readers for a GPU; on a CPU one each, and data sets side by side."""
+    return 4 if gpus(wildcards) else 1
+
+
 def needs():
     """What the machine must have for this configuration."""
     training = [section(dataset, "training") for dataset in config["datasets"]]

@@ -17,7 +17,7 @@ rule transcribe_split:
         "benchmarks/{dataset}/transcribe_leg_{leg}_{search}_{split}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: 4
+    threads: model_threads
     resources:
         gpu=gpus,
         device=config["device"],

@@ -17,7 +17,7 @@ rule train_leg:
         "benchmarks/{dataset}/train_leg_{leg}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: 4
+    threads: model_threads
     resources:
         gpu=gpus,
         # Not params: what does not change the weights must not train them again.
