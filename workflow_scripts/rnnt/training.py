@@ -75,6 +75,10 @@ def train_leg(
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
     arguments = _arguments(options, run, device, workers, checkpoint_every_steps, report_to)
     arguments.max_steps = total = total_steps(len(dataset), arguments, length)
+    if total < legs:
+        raise UserError(
+            f"{total} steps of training can't be cut into {legs} legs: lower evaluation.legs, or train longer"
+        )
     end = round(total * leg / legs)
     arguments.logging_steps = max(1, min(10, total // 50))
     resume = newest_checkpoint(run) or (previous / "trainer" if previous else None)
