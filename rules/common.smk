@@ -1,6 +1,7 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
 import difflib
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -60,7 +61,19 @@ def base_model(wildcards):
     init_from = section(wildcards.dataset, "model")["init_from"]
     if not init_from:
         return []
-    return init_from if init_from.endswith(".nemo") else f"data/base_models/{init_from}.nemo"
+    if not init_from.endswith(".nemo"):
+        return f"data/base_models/{init_from}.nemo"
+    path = Path(init_from).expanduser()
+    if not path.is_file():
+        sys.exit(f"error: model.init_from: {init_from}: no such file")
+    return str(path)
+
+
+def architecture(wildcards):
+    """The model config that training from scratch builds; a name without one is refused by the script."""
+    model = section(wildcards.dataset, "model")
+    path = Path(f"config/models/{model['architecture']}.yaml")
+    return [] if model["init_from"] or not path.is_file() else str(path)
 
 
 def tokenizer_source(wildcards):
@@ -70,7 +83,7 @@ def tokenizer_source(wildcards):
 
 def option(name, value):
     """`--name value` where there is a value."""
-    return f"--{name} {value}" if value else ""
+    return f"--{name} {shlex.quote(str(value))}" if value else ""
 
 
 def legs(dataset):

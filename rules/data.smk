@@ -14,7 +14,7 @@ rule prepare_corpus:
         "benchmarks/{dataset}/prepare_corpus.tsv"
     conda:
         "../envs/light.yaml"
-    threads: 4
+    threads: 64
     params:
         source=lambda w: as_json(section(w.dataset, "source")),
         splits=lambda w: source_splits(w.dataset),
@@ -36,7 +36,7 @@ rule build_manifests:
         "benchmarks/{dataset}/build_manifests.tsv"
     conda:
         "../envs/light.yaml"
-    threads: 4
+    threads: 64
     params:
         splits=lambda w: as_json(section(w.dataset, "splits")),
         case=lambda w: section(w.dataset, "text")["case"],

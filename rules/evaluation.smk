@@ -20,14 +20,15 @@ rule transcribe_split:
     threads: model_threads
     resources:
         gpu=gpus,
+        # Not params: what changes speed alone must not decode again.
+        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
         device=config["device"],
     params:
         search=search_options,
-        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.search} --batch-size {params.batch_size}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.search} --batch-size {resources.batch_size}"
         " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
         " --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 

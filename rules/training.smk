@@ -7,6 +7,7 @@ rule train_leg:
         manifests="results/{dataset}/manifests",
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
         base_model=base_model,
+        architecture=architecture,
         previous=previous_leg,
         script="workflow_scripts/train_leg.py",
     output:

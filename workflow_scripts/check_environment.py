@@ -40,6 +40,7 @@ def main(args):
 
 def checks(needs):
     """Name, check (returns a detail, raises what is wrong), and whether the configuration needs it."""
+    recordings = needs.get("sources", []) != ["synthetic"]
     cuda = needs["device"] == "cuda" or "fp16" in needs["precisions"]
     return [
         ("python", python, True),
@@ -47,7 +48,8 @@ def checks(needs):
         ("cuda", cuda_device, cuda),
         ("nemo", nemo, True),
         ("bitsandbytes", eight_bit_step, "adamw_8bit" in needs["optimizers"]),
-        *((f"audio {kind}", lambda kind=kind: decode(kind), True) for kind in ("flac", "wav", "mp3", "sphere")),
+        *((f"audio {kind}", lambda kind=kind: decode(kind), True) for kind in ("flac", "wav")),
+        *((f"audio {kind}", lambda kind=kind: decode(kind), recordings) for kind in ("mp3", "sphere")),
         ("espeak-ng", espeak, "synthetic" in needs.get("sources", [])),
         ("wandb", wandb_login, needs["wandb"] == "online"),
         ("disk", disk, True),

@@ -22,10 +22,10 @@ def parser():
 
 
 def main(args):
-    source = {**args.source, "splits": args.splits}
     # A changed source gets another folder: audio of two sources is never mixed.
-    key = hashlib.sha256(config.as_argument(source).encode()).hexdigest()[:10]
-    folder = args.folder / f"{source['type']}-{key}"
+    key = hashlib.sha256(config.as_argument(args.source).encode()).hexdigest()[:10]
+    folder = args.folder / f"{args.source['type']}-{key}"
+    source = {**args.source, "splits": args.splits}
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

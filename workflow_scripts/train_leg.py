@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from rnnt import console, files
@@ -45,6 +44,7 @@ def main(args):
         training=args.training,
         length=args.length,
         legs=[args.leg, args.legs],
+        architecture=None if args.model["init_from"] else models.architecture_file(args.model["architecture"]),
         manifest=args.manifest,
         tokenizer=args.tokenizer / "tokenizer.model",
         before=before["fingerprint"] if before else args.base_model,
@@ -78,8 +78,6 @@ def main(args):
         training.load_weights(model, run)
         report |= {"model": name, "fingerprint": identity, "code_version": files.code_version()}
         training.export(model.cpu(), run, args.output, report)
-    for leg in range(1, args.leg):  # Done and declared: their rolling checkpoints are of no more use.
-        shutil.rmtree(args.run.with_name(f"leg_{leg}"), ignore_errors=True)
 
 
 if __name__ == "__main__":

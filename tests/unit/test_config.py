@@ -82,6 +82,11 @@ def test_validation_leaves_the_given_configuration_alone():
         ("datasets.digits.num_train_epochs", 2, ["datasets.digits", "not both"]),
         ("filter.min_duration", 30, ["filter.min_duration must be below"]),
         ("tokenizer.source", "model", ["tokenizer.source", "model.init_from"]),
+        ("training.batch_size", "1e2", ["reads 1e2 as text, write 100"]),
+        ("evaluation.beam_size", 33, ["evaluation.beam_size must not exceed tokenizer.vocab_size"]),
+        ("datasets", {1: {}}, ["datasets.1", "put it in quotes"]),
+        ("datasets.digits.source", {"type": "synthetic", "corpus": "spoken_digits"}, ["a synthetic source has", "dev"]),
+        ("training", [], ["training: expected an object, got []"]),
         ("datasets", None, ["datasets is missing"]),
     ],
 )
@@ -92,6 +97,14 @@ def test_a_mistake_is_one_line_that_names_the_key_and_the_remedy(path, value, pa
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_whole_numbers_may_be_written_with_a_point_and_null_takes_a_length_back():
+    given = changed("evaluation.legs", 3.0)
+    given["datasets"]["digits"] |= {"max_steps": None, "num_train_epochs": 2}
+    checked = config.validate(given, SCHEMA)
+    assert repr(checked["evaluation"]["legs"]) == "3"
+    assert "max_steps" not in checked["datasets"]["digits"]
 
 
 def test_fp16_on_a_cpu_is_refused():

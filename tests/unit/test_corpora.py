@@ -41,7 +41,7 @@ def test_a_nemo_manifest_is_a_split(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps(row) + "\n")
     (found,) = listed({"path": str(tmp_path)}, "dev.json")
     assert found.audio_filepath == str(tmp_path / "clips/x.wav")
-    assert (found.offset, found.duration, found.channel, found.id) == (1.5, 2.25, 1, "x-1.500")
+    assert (found.offset, found.duration, found.channel, found.id) == (1.5, 2.25, 1, "clips/x-1.500-ch1")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,14 @@ def test_a_nemo_manifest_is_a_split(tmp_path):
         ("metadata.csv", ["file_name,text", "x.flac,one", "y.flac,one,two"], r"metadata.csv:3: expected 2 fields"),
         ("metadata.csv", ["file_name,text", "x.flac"], r"metadata.csv:2: expected 2 fields"),
         ("metadata.jsonl", ['{"file_name": "x.flac", "text": "one"}', "{oops"], r"metadata.jsonl:2: expected one JSON"),
+        ("metadata.csv", ["file_name,text", 'x.flac,"one', "y.flac,two"], r"metadata.csv:\d: .*is a quote left open"),
+        ("metadata.csv", ["file_name,text", ",one"], r"metadata.csv:2: no file name"),
+        (
+            "metadata.jsonl",
+            ['{"file_name": "x", "text": ["a"]}'],
+            r"metadata.jsonl:1: `text` must be text",
+        ),
+        ("metadata.jsonl", ['{"file_name": "x", "text": null}'], r"metadata.jsonl:1: `text` must be text, not None"),
         ("other.csv", ["file_name,text"], r"train: holds no metadata.csv or metadata.jsonl"),
     ],
 )

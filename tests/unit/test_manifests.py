@@ -175,4 +175,26 @@ def test_reading_past_the_end_or_a_missing_channel_is_an_error(tmp_path):
     with pytest.raises(UserError, match="has no channel 1, only 1"):
         audio.read(path, 16000, channel=1)
     with pytest.raises(UserError, match="not readable as audio"):
-        audio.duration(__file__)
+        audio.inspect(__file__)
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "wav"])
+def test_a_file_that_is_cut_off_behind_a_good_header_is_noticed(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 16000 * 10).astype("float32")
+    soundfile.write(path, noise, 16000)
+    assert audio.inspect(str(path))[0] == pytest.approx(10, abs=0.2)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (found,) = manifests.entries([Utterance("a", str(path), "t")], "keep", 1, "")
+    if kind == "wav":  # libsndfile takes the length from what is there
+        assert found["duration"] < 5.1
+    else:
+        assert "unreadable" in found
+        with pytest.raises(UserError):
+            audio.read(str(path), 16000, seconds=10.0)
+
+
+def test_a_channel_that_the_file_lacks_is_unreadable(tmp_path):
+    path = tone(tmp_path / "x.wav", 1)
+    (found,) = manifests.entries([Utterance("a", path, "t", channel=1)], "keep", 1, "")
+    assert "has no channel 1, only 1" in found["unreadable"]

@@ -14,7 +14,7 @@ import torch
 import train_leg
 
 from conftest import ROOT, SCRIPTS, SHARED_DATA, run_script
-from rnnt import batching, config, files, manifests, models, tokenizers, training
+from rnnt import batching, config, console, decoding, files, manifests, models, tokenizers, training
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
@@ -36,13 +36,18 @@ def prepared(speech, tmp_path_factory):
     return folder
 
 
-def train(prepared, run, leg=1, legs=1, steps=6, previous=None, architecture="contextnet_dummy", **options):
+def train(
+    prepared, run, leg=1, legs=1, steps=6, previous=None, architecture="contextnet_dummy", dropout=True, **options
+):
     """Train a leg in this process as train_leg.py does; returns the model and the finished leg's folder."""
     import transformers
 
     transformers.set_seed(1)
     tokenizer = prepared / "tokenizer"
     model = models.restore(previous / "model.nemo") if previous else models.build(architecture, tokenizer)
+    for module in () if dropout else model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     run.mkdir(parents=True, exist_ok=True)
     report = training.train_leg(
         model=model,
@@ -110,8 +115,8 @@ def test_the_loss_falls(prepared, tmp_path):
 
 
 def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path):
-    ours, ours_done = train(prepared, tmp_path / "ours", transducer="fused")
-    theirs, theirs_done = train(prepared, tmp_path / "theirs", transducer="nemo")
+    ours, ours_done = train(prepared, tmp_path / "ours", dropout=False, transducer="fused")
+    theirs, theirs_done = train(prepared, tmp_path / "theirs", dropout=False, transducer="nemo")
     assert losses(ours_done) == pytest.approx(losses(theirs_done), rel=1e-4)
     assert (weights(ours) - weights(theirs)).norm() / weights(theirs).norm() <= 1e-3
 
@@ -176,7 +181,9 @@ def arguments(prepared, folder, **changes):
 
 def run_leg(arguments):
     """train_leg.py in this process: NeMo's import takes longer than the training."""
-    train_leg.main(train_leg.parser().parse_args(arguments))
+    args = train_leg.parser().parse_args(arguments)
+    console.start_logging(args.log, args.label)
+    train_leg.main(args)
 
 
 def start(arguments):
@@ -192,7 +199,7 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path, caplog):
+def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path):
     run_leg(arguments(prepared, tmp_path / "calm"))
 
     folder = tmp_path / "killed"
@@ -206,19 +213,20 @@ def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_
     (cut / "trainer_state.json").write_text((cut / "trainer_state.json").read_text()[:100])
 
     run_leg(arguments(prepared, folder))
-    assert "was cut off while it was written: removed" in caplog.text
-    assert "continue at step" in caplog.text
+    log = folder / "runs/training.log"
+    assert "was cut off while it was written: removed" in log.read_text()
+    assert "continue at step" in log.read_text()
     calm, killed = (models.restore(place / "leg_1/model.nemo") for place in (tmp_path / "calm", folder))
     assert (weights(calm) - weights(killed)).norm() / weights(calm).norm() <= 1e-6
 
-    caplog.clear()
+    log.unlink()
     started = time.monotonic()
     run_leg(arguments(prepared, folder))
-    assert "step" not in caplog.text, "a leg that is done is not trained again"
+    assert "step" not in log.read_text(), "a leg that is done is not trained again"
     assert time.monotonic() - started < 10
 
     run_leg(arguments(prepared, folder, training=json.dumps({**OPTIONS, "seed": 4}), length='{"max_steps": 2}'))
-    assert "config or data changed since" in caplog.text
+    assert "config or data changed since" in log.read_text()
     assert len(list((folder / "runs").glob("leg_1.aside-*"))) == 1
     assert json.loads((folder / "leg_1/leg.json").read_text())["step"] == 2
 
@@ -336,3 +344,41 @@ def test_a_pretrained_name_that_does_not_exist_is_one_line(tmp_path):
     ) as error:
         models.fetch("stt_en_nonsense", tmp_path / "base.nemo")
     assert "\n" not in str(error.value) and not (tmp_path / "base.nemo").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+    """A leg that has learned enough to tell utterances apart, to decode with."""
+    return train(prepared, tmp_path_factory.mktemp("trained") / "run", steps=40, learning_rate=0.01)[1]
+
+
+SEARCHES = SCHEMA["$defs"]["evaluation"]["properties"]["beam_strategy"]["enum"]
+
+
+@pytest.mark.parametrize("strategy", [*decoding.GREEDY, *SEARCHES])
+def test_every_search_transcribes_every_utterance_in_order(prepared, trained, tmp_path, strategy):
+    model = models.restore(trained / "model.nemo")
+    settings = decoding.set_search(model, strategy, 2)
+    assert settings == {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
+    tokenizer = prepared / "tokenizer/tokenizer.model"
+    arguments = {"tokenizer": tokenizer, "cache": tmp_path, "device": "cpu", "workers": 0, "label": ""}
+    together, seconds = decoding.transcribe(model, prepared / "test.jsonl", batch_size=3, **arguments)
+    assert len(together) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
+    alone, _ = decoding.transcribe(model, prepared / "test.jsonl", batch_size=1, **arguments)
+    assert together == alone
+
+
+def test_a_beam_wider_than_the_vocabulary_is_refused(trained):
+    with pytest.raises(UserError, match="evaluation.beam_size 99 exceeds the vocabulary of 24"):
+        decoding.set_search(models.restore(trained / "model.nemo"), "malsd_batch", 99)
+
+
+def test_a_manifest_whose_optional_keys_come_late_is_read(prepared, tmp_path):
+    rows = manifests.read(prepared / "train.jsonl")
+    for row in rows[:-1]:
+        row.pop("speaker")
+    rows[-1] |= {"offset": 0.25, "duration": rows[-1]["duration"] - 0.5}
+    files.write_jsonl(tmp_path / "late.jsonl", rows)
+    dataset = batching.load_dataset(tmp_path / "late.jsonl", prepared / "tokenizer/tokenizer.model", 16000, tmp_path)
+    assert len(dataset[len(rows) - 1]["audio"]) == pytest.approx(rows[-1]["duration"] * 16000, abs=2)
+    assert len(dataset[0]["audio"]) == pytest.approx(rows[0]["duration"] * 16000, abs=2)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,9 @@ def test_every_leg_was_evaluated_and_only_the_last_checkpoint_is_left(run):
 
 def test_a_second_run_has_nothing_to_do(run):
     assert planned(run) == []
+    started = time.monotonic()
     done = snakemake(run, "--cores", "2", "results/wer_table.csv")
+    assert time.monotonic() - started <= 10
     assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
 
 
@@ -124,7 +127,9 @@ def test_another_learning_rate_of_one_data_set_trains_that_data_set_alone(run):
 
 
 def test_what_changes_no_result_runs_nothing(run):
-    (run / "other.yaml").write_text("training: {checkpoint_every_steps: 7}\nwandb: {mode: offline}\ndevice: cpu\n")
+    (run / "other.yaml").write_text(
+        "training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\nwandb: {mode: offline}\ndevice: cpu\n"
+    )
     assert planned(run, "other.yaml") == []
 
 
@@ -138,12 +143,37 @@ def test_an_edited_listing_starts_its_data_set_anew(run):
     assert not any("results/digits" in path for path in again)
 
 
-def test_one_data_set_failing_leaves_the_other_s_rows(run):
-    """Validation text that can't be spelt: the reason is on the terminal, and what was computed stays."""
+def test_the_model_s_config_is_part_of_what_training_depends_on(run):
+    path = run / "config/models/contextnet_dummy.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("dropout: 0.1", "dropout: 0.2"))
+    again = planned(run)
+    path.write_text(text)
+    assert any("results/digits/checkpoints" in name for name in again)
+    assert planned(run) == []
+
+
+def test_a_repeated_interim_evaluation_trains_nothing_again(run):
+    """Its temporary checkpoint is gone: the leg is exported anew from the run directory."""
+    before = (run / "results/digits/runs/training.log").read_text()
+    (run / "greedy.yaml").write_text("datasets: {digits: {evaluation: {greedy_strategy: greedy}}}\n")
+    config = ["tests/config/tiny.yaml", "greedy.yaml"]
+    done = snakemake(run, "results/digits/evaluation/leg_1/greedy/validation.json", config=config)
+    assert done.returncode == 0, done.stderr
+    decoding = json.loads((run / "results/digits/evaluation/leg_1/greedy/validation.json").read_text())
+    assert decoding["strategy"] == "greedy" and decoding["checkpoint"]["step"] == 2
+    logged = (run / "results/digits/runs/training.log").read_text().removeprefix(before)
+    assert "parameters" in logged and "loss" not in logged
+
+
+def test_one_data_set_failing_does_not_stop_the_other(run):
+    """Validation text that can't be spelt: the reason is on the terminal, the other data set's rows are made."""
     listing = run / "recordings/validation/metadata.csv"
     text = listing.read_text()
     listing.write_text(re.sub(r"\b(one|two|three|four|five)\b", "größe", text))
-    done = snakemake(run, "--cores", "2", "recordings", "digits")
+    (run / "results/digits/evaluation/leg_2/beam/test.json").unlink()
+    (run / "results/digits/wer_table.csv").unlink(missing_ok=True)
+    done = snakemake(run, "recordings", "digits")
     listing.write_text(text)
     assert done.returncode == 1
     assert "can't spell validation" in done.stderr + done.stdout and "Traceback" not in done.stderr

@@ -9,18 +9,22 @@ import soxr
 from rnnt.errors import UserError
 
 
-def duration(path: str) -> float:
-    """Length of a file in seconds, from its header.
+def inspect(path: str) -> tuple[float, int]:
+    """Length in seconds and channels of a file, from its header; its last tenth of a second is read as proof.
 
-    Raises UserError where the file can't be read or is empty.
+    Raises UserError where the file can't be read, is empty, or is cut off.
     """
     try:
-        header = soundfile.info(path)
+        with soundfile.SoundFile(path) as file:
+            if file.frames == 0:
+                raise UserError(f"{path}: holds no audio")
+            tail = min(file.frames, file.samplerate // 10)
+            file.seek(file.frames - tail)
+            if len(file.read(tail)) < tail:
+                raise UserError(f"{path}: is cut off: its header promises {file.frames / file.samplerate:.2f} s")
+            return file.frames / file.samplerate, file.channels
     except (soundfile.LibsndfileError, OSError) as error:
         raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
-    if header.frames == 0:
-        raise UserError(f"{path}: holds no audio")
-    return header.frames / header.samplerate
 
 
 def read(
@@ -46,8 +50,10 @@ def read(
             samples = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
-    if len(samples) == 0:
-        raise UserError(f"{path}: holds no audio")
+    if len(samples) < max(1, frames - rate // 10):
+        raise UserError(
+            f"{path}: is cut off: {len(samples) / rate:.2f} s after {offset} s, {frames / rate:.2f} s wanted"
+        )
     if channel is not None and channel >= samples.shape[1]:
         raise UserError(f"{path}: has no channel {channel}, only {samples.shape[1]}")
     mono = samples.mean(axis=1) if channel is None else samples[:, channel]

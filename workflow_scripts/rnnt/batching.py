@@ -18,17 +18,19 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     import datasets
 
     datasets.disable_progress_bars()
-    dataset = datasets.Dataset.from_json(str(manifest), cache_dir=str(cache))
+    # Stated, as types inferred from the first lines of a large manifest need not hold for the last.
+    kinds = {"offset": "float64", "duration": "float64", "channel": "int32"}
+    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "text")
+    features = datasets.Features({name: datasets.Value(kinds.get(name, "string")) for name in names})
+    dataset = datasets.Dataset.from_json(str(manifest), features=features, cache_dir=str(cache))
     processor = tokenizers.load(tokenizer.read_bytes())
 
     def decode(rows: dict[str, list]) -> dict[str, list]:
-        count = len(rows["id"])
-        column = {key: rows.get(key, [None] * count) for key in ("offset", "channel")}
         return {
             "audio": [
                 audio.read(path, sample_rate, offset or 0.0, seconds, channel)
                 for path, offset, seconds, channel in zip(
-                    rows["audio_filepath"], column["offset"], rows["duration"], column["channel"], strict=True
+                    rows["audio_filepath"], rows["offset"], rows["duration"], rows["channel"], strict=True
                 )
             ],
             "tokens": [processor.encode(text) for text in rows["text"]],

@@ -31,6 +31,7 @@ def validate(config: dict, schema: dict) -> dict:
     """
     config = copy.deepcopy(config)
     _read_off_as_a_word(config)
+    _check_names(config)
     validator = jsonschema.Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
     if errors:
@@ -62,14 +63,34 @@ def _read_off_as_a_word(config: dict) -> None:
         wandb["mode"] = "off"
 
 
+def _check_names(config: dict) -> None:
+    """YAML 1.1 reads some bare words, such as `on`, and numbers as something else than text."""
+    datasets = config.get("datasets")
+    for name in datasets if isinstance(datasets, dict) else ():
+        if not isinstance(name, str):
+            raise UserError(f"config: datasets.{name}: YAML does not read this name as text: put it in quotes")
+
+
 def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     """What a schema cannot say: keys that exclude or need one another."""
     key = f"datasets.{name}"
+    for length in ("max_steps", "num_train_epochs"):
+        if dataset.get(length, 0) is None:
+            del dataset[length]
     if ("max_steps" in dataset) == ("num_train_epochs" in dataset):
         raise UserError(f"config: {key} needs either max_steps or num_train_epochs, and not both")
     if not any(split.startswith("test") for split in dataset["splits"]):
         raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
-    merged = dataset_config(config, name, "model", "tokenizer", "filter", "training")
+    if dataset["source"]["type"] == "synthetic":
+        for split in dataset["splits"].values():
+            if not set([split] if isinstance(split, str) else split) <= {"train", "validation", "test"}:
+                raise UserError(f"config: {key}.splits: a synthetic source has train, validation and test, not {split}")
+    merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
+    if (
+        merged["tokenizer"]["source"] == "train"
+        and merged["evaluation"]["beam_size"] > merged["tokenizer"]["vocab_size"]
+    ):
+        raise UserError(f"config: {key}: evaluation.beam_size must not exceed tokenizer.vocab_size")
     if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
         raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
     if merged["tokenizer"]["source"] == "model" and not merged["model"]["init_from"]:
@@ -109,6 +130,12 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool) ->
             if "default" not in child or (overrides and key in SHARED_SECTIONS):
                 continue
             instance[key] = copy.deepcopy(child["default"])
+        if (
+            isinstance(instance[key], float)
+            and "integer" in str(child.get("type"))
+            and "number" not in str(child["type"])
+        ):
+            instance[key] = int(instance[key])  # 3.0 is an integer to JSON Schema
         if isinstance(instance[key], dict) and not (overrides and key in SHARED_SECTIONS):
             _fill_defaults(instance[key], child, schema, overrides or key == "datasets")
 
@@ -185,5 +212,6 @@ def _number_hint(value: str, expected: str) -> str:
     if "e" in value.lower():
         mantissa, exponent = value.lower().split("e")
         if "." not in mantissa:
-            return f": YAML reads {value} as text, write {mantissa}.0e{exponent} or {number:g}"
+            example = f"{number:g}" if expected == "integer" else f"{mantissa}.0e{exponent} or {number:g}"
+            return f": YAML reads {value} as text, write {example}"
     return ": write it without quotes (and not with --config, which makes text of nested numbers: use --configfile)"

@@ -45,9 +45,23 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     except KeyboardInterrupt:
         log.error("interrupted")
         sys.exit(130)
+    except (OSError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
+            log.exception("this is a bug, not a mistake in your input:")
+        elif isinstance(error, OSError):
+            log.error("error: %s", error)
+        else:
+            log.error(
+                "error: out of memory: lower training.batch_size or evaluation.batch_size (%s)", _first_line(error)
+            )
+        sys.exit(1)
     except Exception:
         log.exception("this is a bug, not a mistake in your input:")
         sys.exit(1)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def start_logging(path: Path | None, label: str) -> None:

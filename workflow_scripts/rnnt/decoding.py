@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rnnt import batching, console
+from rnnt.errors import UserError
 
 GREEDY = ("greedy", "greedy_batch")
 
@@ -15,13 +16,17 @@ GREEDY = ("greedy", "greedy_batch")
 def set_search(model, strategy: str, beam_size: int | None = None) -> dict:
     """Make `model` (NeMo) decode with `strategy`; returns the settings for the metrics file.
 
-    `beam_size` is for the beam searches: hypotheses kept.
+    `beam_size` is for the beam searches: hypotheses kept. What is not set here is NeMo's default, whatever the
+    model was saved with: the same search for every model of the table.
+    Raises UserError when the beam is wider than the vocabulary.
     """
     from omegaconf import OmegaConf
 
     settings = {"strategy": strategy}
     config: dict = {"strategy": strategy}
     if strategy not in GREEDY:
+        if beam_size > model.tokenizer.vocab_size:
+            raise UserError(f"evaluation.beam_size {beam_size} exceeds the vocabulary of {model.tokenizer.vocab_size}")
         settings["beam_size"] = beam_size
         config["beam"] = {"beam_size": beam_size, "return_best_hypothesis": True}
     model.change_decoding_strategy(OmegaConf.create(config), verbose=False)

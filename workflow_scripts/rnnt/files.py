@@ -48,7 +48,7 @@ def read_jsonl(path: str | Path) -> list[dict]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line.decode("utf-8")) if line.strip() else None
+            row = json.loads(line.decode("utf-8-sig")) if line.strip() else None
         except ValueError as error:
             raise UserError(f"{path}:{number}: expected one JSON object a line, UTF-8 ({error})") from None
         if row is not None and not isinstance(row, dict):

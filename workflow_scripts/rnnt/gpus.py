@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from rnnt import console
+
 _leased = []
 
 
@@ -21,9 +23,10 @@ def lease(poll_seconds: float = 1.0) -> str | None:
     before CUDA is initialised.
     """
     candidates = _visible()
+    waiting = False
     while candidates:
         for gpu in candidates:
-            lock = open(Path(tempfile.gettempdir()) / f"rnnt-finetune-gpu-{gpu.replace('/', '_')}.lock", "a")  # noqa: SIM115
+            lock = _open(Path(tempfile.gettempdir()) / f"rnnt-finetune-gpu-{gpu.replace('/', '_')}.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -32,8 +35,19 @@ def lease(poll_seconds: float = 1.0) -> str | None:
             _leased.append(lock)
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
             return gpu
+        if not waiting:
+            waiting = True
+            console.log.info("all GPUs are leased to other jobs (%s): waiting for one", ", ".join(candidates))
         time.sleep(poll_seconds)
     return None
+
+
+def _open(path: Path):
+    """Open a lock file for flock, be it another user's."""
+    try:
+        return open(path, "a")
+    except PermissionError:
+        return open(path)
 
 
 def _visible() -> list[str]:

@@ -47,13 +47,17 @@ def _entry(utterance: Utterance, case: str) -> dict:
     if not Path(utterance.audio_filepath).is_file():
         return {**entry, "missing": True, "origin": utterance.origin}
     try:
-        left = _file_duration(utterance.audio_filepath) - utterance.offset
+        length, channels = _inspect(utterance.audio_filepath)
     except UserError as error:
         return {**entry, "unreadable": str(error), "origin": utterance.origin}
+    left = length - utterance.offset
     seconds = left if utterance.duration is None else utterance.duration
     # Published times are rounded: half a tenth of a second past the end is not an error.
     if seconds <= 0 or seconds > left + 0.05:
         reason = f"{utterance.audio_filepath}: the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
+        return {**entry, "unreadable": reason, "origin": utterance.origin}
+    if utterance.channel is not None and utterance.channel >= channels:
+        reason = f"{utterance.audio_filepath}: has no channel {utterance.channel}, only {channels}"
         return {**entry, "unreadable": reason, "origin": utterance.origin}
     entry["duration"] = round(min(seconds, left), 6)
     if utterance.channel is not None:
@@ -65,8 +69,8 @@ def _entry(utterance: Utterance, case: str) -> dict:
 
 
 @functools.lru_cache(maxsize=256)
-def _file_duration(path: str) -> float:
-    return audio.duration(path)
+def _inspect(path: str) -> tuple[float, int]:
+    return audio.inspect(path)
 
 
 def keep_all(found: list[dict], split: str) -> list[dict]:

@@ -29,10 +29,7 @@ def build(architecture: str, tokenizer: Path):
 
     Raises UserError when there is no such architecture.
     """
-    path = ARCHITECTURES / f"{architecture}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in ARCHITECTURES.glob("*.yaml")))
-        raise UserError(f"model.architecture: no {architecture}.yaml in config/models (there are: {known})")
+    path = architecture_file(architecture)
     quiet_nemo()
     from nemo.collections.asr.models import EncDecRNNTBPEModel
     from omegaconf import OmegaConf
@@ -40,6 +37,15 @@ def build(architecture: str, tokenizer: Path):
     config = OmegaConf.load(path)
     config.tokenizer = {"dir": str(tokenizer), "type": "bpe"}
     return EncDecRNNTBPEModel(cfg=config)
+
+
+def architecture_file(architecture: str) -> Path:
+    """`config/models/{architecture}.yaml`. Raises UserError when there is none."""
+    path = ARCHITECTURES / f"{architecture}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in ARCHITECTURES.glob("*.yaml")))
+        raise UserError(f"model.architecture: no {architecture}.yaml in config/models (there are: {known})")
+    return path
 
 
 def restore(path: str | Path):

@@ -261,17 +261,21 @@ def run_directory(run: Path, identity: str) -> Iterator[Path]:
 def export(model, run: Path, output: Path, report: dict) -> None:
     """Write the finished leg to `output`, whole or not at all: `model.nemo`, the Trainer's state, `leg.json`.
 
-    The state is hard-linked from `run`, so that a leg that is asked for again is found done.
+    The state is hard-linked from the last checkpoint in `run`, which stays: a leg that is asked for again, because its
+    temporary output is gone and its evaluation is to be repeated, is found done.
     """
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    shutil.copytree(newest_checkpoint(run), temporary / "trainer", copy_function=_link)
+    newest = newest_checkpoint(run)
+    shutil.copytree(newest, temporary / "trainer", copy_function=_link)
     model.save_to(str(temporary / "model.nemo"))
     files.write_json(temporary / "leg.json", report)
     if output.exists():
         shutil.rmtree(output)
     os.replace(temporary, output)
+    for older in set(run.glob("checkpoint-*")) - {newest}:
+        shutil.rmtree(older)
 
 
 def _link(source: str, target: str) -> None:

@@ -53,10 +53,10 @@ def _metadata(place: Path) -> Iterator[Utterance]:
         where = f"{path}:{line}"
         name, text = _field(row, ("file_name",), where), _field(row, TEXT_COLUMNS, where)
         yield Utterance(
-            id=str(Path(name).with_suffix("")),
+            id=_without_suffix(name, where),
             audio_filepath=str(place / name),
             text=text,
-            speaker=row.get("speaker") or None,
+            speaker=str(row["speaker"]) if row.get("speaker") else None,
             origin=where,
         )
 
@@ -64,26 +64,31 @@ def _metadata(place: Path) -> Iterator[Utterance]:
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             for row in reader:
                 if None in row or None in row.values():
                     raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} fields")
                 yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}: is a quote left open?") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
 
 
 def _field(row: dict, names: tuple[str, ...], where: str) -> str:
     for name in names:
-        if row.get(name) is not None:
+        if isinstance(row.get(name), str | int | float):
             return str(row[name])
+        if name in row:
+            raise UserError(f"{where}: `{name}` must be text, not {row[name]!r}")
     raise UserError(f"{where}: no column `{'` or `'.join(names)}` (found: {', '.join(map(str, row))})")
 
 
 def _nemo_manifest(path: Path) -> Iterator[Utterance]:
     for line, row in enumerate(files.read_jsonl(path), 1):
         where = f"{path}:{line}"
-        audio = Path(_field(row, ("audio_filepath",), where))
+        name = _field(row, ("audio_filepath",), where)
+        audio = Path(name)
         if not audio.is_absolute() and not audio.is_file():
             audio = path.parent / audio
         try:
@@ -92,12 +97,29 @@ def _nemo_manifest(path: Path) -> Iterator[Utterance]:
         except (TypeError, ValueError):
             raise UserError(f"{where}: offset and duration must be numbers, in seconds") from None
         yield Utterance(
-            id=str(row.get("id") or f"{audio.with_suffix('').name}-{offset:.3f}"),
+            id=str(row.get("id") or _segment_id(_without_suffix(name, where), offset, row.get("channel"))),
             audio_filepath=str(audio),
             text=_field(row, ("text",), where),
             offset=offset,
             duration=seconds,
-            channel=row.get("channel"),
-            speaker=row.get("speaker"),
+            channel=_channel(row, where),
+            speaker=str(row["speaker"]) if row.get("speaker") is not None else None,
             origin=where,
         )
+
+
+def _channel(row: dict, where: str) -> int | None:
+    channel = row.get("channel")
+    if channel is not None and (not isinstance(channel, int) or channel < 0):
+        raise UserError(f"{where}: channel must be a number from 0, not {channel!r}")
+    return channel
+
+
+def _without_suffix(name: str, where: str) -> str:
+    if not Path(name).name:
+        raise UserError(f"{where}: no file name")
+    return str(Path(name).with_suffix(""))
+
+
+def _segment_id(stem: str, offset: float, channel: int | None) -> str:
+    return f"{stem}-{offset:.3f}" + ("" if channel is None else f"-ch{channel}")
