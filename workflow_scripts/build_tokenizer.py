@@ -25,7 +25,8 @@ def main(args):
     else:
         model = tokenizers.train([row["text"] for row in splits["train"]], args.vocab_size)
     base = tokenizers.load(tokenizers.from_nemo(args.base_model)) if args.base_model else None
-    report = tokenizers.check(tokenizers.load(model), splits, base)
+    outputs = tokenizers.joint_outputs(args.base_model) if args.base_model else None
+    report = tokenizers.check(tokenizers.load(model), splits, base, outputs)
     console.log.info("%s", json.dumps(report, ensure_ascii=False))
     problem = tokenizers.verdict(report, args.reinitialize_decoder)
     if problem:

@@ -18,11 +18,12 @@ def rows(*texts):
     return [{"id": str(i), "audio_filepath": "x", "duration": 1.0, "text": text} for i, text in enumerate(texts)]
 
 
-def nemo_archive(path, tokenizer):
-    """A tar file with the members that a .nemo file has."""
+def nemo_archive(path, tokenizer, outputs=None):
+    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs."""
+    outputs = outputs or tokenizers.load(tokenizer).get_piece_size() + 1
     with tarfile.open(path, "w") as archive:
         for name, data in {
-            "model_config.yaml": b"sample_rate: 16000\n",
+            "model_config.yaml": f"joint: {{num_classes: {outputs - 1}}}\n".encode(),
             "model_weights.ckpt": b"weights",
             "0a1b_tokenizer.model": tokenizer,
         }.items():
@@ -100,12 +101,20 @@ def test_a_pretrained_model_s_own_tokenizer_is_taken_byte_for_byte(tmp_path):
     assert json.loads((tmp_path / "tokenizer/check.json").read_text())["same_tokens_as_base"] is True
 
 
+def test_a_joint_of_another_size_is_refused(tmp_path):
+    own = tokenizers.train(TEXTS, 50)
+    base = nemo_archive(tmp_path / "base.nemo", own, outputs=129)
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
+    assert done.returncode == 1
+    assert "needs a joint network of 51 outputs, the blank among them" in done.stderr and "has 129" in done.stderr
+
+
 def test_a_file_that_is_no_nemo_model_is_named(tmp_path):
     path = tmp_path / "model.nemo"
     path.write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(UserError, match=r"model.init_from: .*model.nemo: not a NeMo model"):
         tokenizers.from_nemo(path)
-    whole = nemo_archive(tmp_path / "whole.nemo", b"x" * 100_000).read_bytes()
+    whole = nemo_archive(tmp_path / "whole.nemo", b"x" * 100_000, outputs=33).read_bytes()
     path.write_bytes(whole[:3000])
     with pytest.raises(UserError, match="not a NeMo model"):
         tokenizers.from_nemo(path)

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import sentencepiece
+import yaml
 
 from rnnt import files
 from rnnt.errors import UserError
@@ -67,6 +68,21 @@ def from_nemo(path: str | Path) -> bytes:
     raise UserError(f"{path}: holds no SentencePiece tokenizer: is it an RNN-T BPE model?")
 
 
+def joint_outputs(path: str | Path) -> int:
+    """Outputs of the joint network in a `.nemo` archive: its tokens and the blank.
+
+    Raises UserError when the archive is not that of an RNN-T model.
+    """
+    check_nemo(path)
+    with tarfile.open(path) as archive:
+        member = next(m for m in archive if Path(m.name).name == "model_config.yaml")
+        model = yaml.safe_load(archive.extractfile(member))
+    try:
+        return model["joint"]["num_classes"] + 1
+    except (KeyError, TypeError):
+        raise UserError(f"model.init_from: {path}: has no joint network: is it an RNN-T BPE model?") from None
+
+
 def check_nemo(path: str | Path) -> None:
     """Raise UserError unless `path` is a `.nemo` archive: a tar file with a config and weights."""
     if not Path(path).is_file():
@@ -94,15 +110,18 @@ def check(
     processor: sentencepiece.SentencePieceProcessor,
     splits: dict[str, list[dict]],
     base: sentencepiece.SentencePieceProcessor | None = None,
+    base_joint_outputs: int | None = None,
 ) -> dict:
     """Figures on how the tokenizer spells the manifests' texts, by split.
 
     For each split: tokens, unknown tokens, characters that no token covers, utterances whose text does not come
     back from its tokens, and tokens per second of audio. With the tokenizer of a pretrained model as `base`:
-    whether the tables are identical.
+    whether the tables are identical, and the outputs of its joint network against those that the tokenizer needs.
     """
-    report: dict = {"vocab_size": processor.get_piece_size(), "splits": {}}
+    size = processor.get_piece_size()
+    report: dict = {"vocab_size": size, "joint_outputs_needed": size + 1, "splits": {}}
     if base is not None:
+        report["base_joint_outputs"] = base_joint_outputs
         report["base_vocab_size"] = base.get_piece_size()
         report["same_tokens_as_base"] = tokens(processor) == tokens(base)
     for split, rows in splits.items():
@@ -139,6 +158,12 @@ def verdict(report: dict, reinitialize_decoder: bool) -> str | None:
             f"the tokenizer ({report['vocab_size']} tokens) is not the one that the model in model.init_from was "
             f"trained with ({report['base_vocab_size']}): its token ids would mean other tokens; set "
             "tokenizer.source: model, or model.reinitialize_decoder: true"
+        )
+    outputs = report.get("base_joint_outputs", report["joint_outputs_needed"])
+    if outputs != report["joint_outputs_needed"] and not reinitialize_decoder:
+        return (
+            f"the tokenizer needs a joint network of {report['joint_outputs_needed']} outputs, the blank among them; "
+            f"that of the model in model.init_from has {outputs}: set model.reinitialize_decoder: true"
         )
     for split, figures in report["splits"].items():
         if split.startswith("test"):
