@@ -143,7 +143,10 @@ def wandb_login():
 
 
 def disk():
-    return f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free in the working directory"
+    free = shutil.disk_usage(".").free / 2**30
+    if free < 2:
+        raise RuntimeError(f"{free:.1f} GiB free in the working directory, 2 are needed")
+    return f"{free:.0f} GiB free in the working directory"
 
 
 def memory():
