@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -114,9 +115,10 @@ def test_the_loss_falls(prepared, tmp_path):
     assert curve[30] < 0.7 * curve[1]
 
 
-def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path):
+@pytest.mark.parametrize("other", [{"transducer": "nemo"}, {"transducer": "nemo_fused_batch", "fused_batch_size": 3}])
+def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path, other):
     ours, ours_done = train(prepared, tmp_path / "ours", dropout=False, transducer="fused")
-    theirs, theirs_done = train(prepared, tmp_path / "theirs", dropout=False, transducer="nemo")
+    theirs, theirs_done = train(prepared, tmp_path / "theirs", dropout=False, **other)
     assert losses(ours_done) == pytest.approx(losses(theirs_done), rel=1e-4)
     assert (weights(ours) - weights(theirs)).norm() / weights(theirs).norm() <= 1e-3
 
@@ -348,7 +350,7 @@ def test_a_pretrained_name_that_does_not_exist_is_one_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(prepared, tmp_path_factory):
-    """A leg that has learned enough to tell utterances apart, to decode with."""
+    """A leg that has learned to emit something, to decode with."""
     return train(prepared, tmp_path_factory.mktemp("trained") / "run", steps=40, learning_rate=0.01)[1]
 
 
@@ -356,16 +358,41 @@ SEARCHES = SCHEMA["$defs"]["evaluation"]["properties"]["beam_strategy"]["enum"]
 
 
 @pytest.mark.parametrize("strategy", [*decoding.GREEDY, *SEARCHES])
-def test_every_search_transcribes_every_utterance_in_order(prepared, trained, tmp_path, strategy):
+def test_every_search_transcribes_every_utterance(prepared, trained, tmp_path, strategy):
     model = models.restore(trained / "model.nemo")
     settings = decoding.set_search(model, strategy, 2)
     assert settings == {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
+    texts, seconds = transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
+    assert len(texts) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
+    assert all(isinstance(text, str) for text in texts)
+
+
+def transcribe(model, prepared, manifest, cache):
     tokenizer = prepared / "tokenizer/tokenizer.model"
-    arguments = {"tokenizer": tokenizer, "cache": tmp_path, "device": "cpu", "workers": 0, "label": ""}
-    together, seconds = decoding.transcribe(model, prepared / "test.jsonl", batch_size=3, **arguments)
-    assert len(together) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
-    alone, _ = decoding.transcribe(model, prepared / "test.jsonl", batch_size=1, **arguments)
-    assert together == alone
+    return decoding.transcribe(model, manifest, tokenizer, cache, batch_size=3, device="cpu", workers=0, label="")
+
+
+class HearsDurations(torch.nn.Module):
+    """Stands for a model: an utterance's transcript is its number of samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.cfg = SimpleNamespace(sample_rate=16000)
+        self.decoding = SimpleNamespace(
+            rnnt_decoder_predictions_tensor=lambda _, lengths: [SimpleNamespace(text=str(int(n))) for n in lengths]
+        )
+
+    def forward(self, input_signal, input_signal_length):
+        return input_signal, input_signal_length
+
+
+def test_hypotheses_come_back_in_the_manifest_s_order_whatever_the_batches(prepared, tmp_path):
+    rows = manifests.read(prepared / "train.jsonl")
+    assert len({row["duration"] for row in rows}) > 20
+    for name, order in (("forwards", rows), ("backwards", rows[::-1])):
+        files.write_jsonl(tmp_path / f"{name}.jsonl", order)
+        texts, _ = transcribe(HearsDurations(), prepared, tmp_path / f"{name}.jsonl", tmp_path)
+        assert texts == [str(round(row["duration"] * 16000)) for row in order]
 
 
 def test_a_beam_wider_than_the_vocabulary_is_refused(trained):

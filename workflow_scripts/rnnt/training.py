@@ -26,10 +26,11 @@ STATE = "trainer_state.json"
 class Transducer(torch.nn.Module):
     """A NeMo RNN-T model as the Trainer wants it: a batch in, the loss out."""
 
-    def __init__(self, model, transducer: str):
+    def __init__(self, model, transducer: str, fused_batch_size: int = 4):
         super().__init__()
         self.model = model
         self.transducer = transducer
+        self.fused_batch_size = fused_batch_size
 
     def forward(self, audio, audio_lengths, tokens, token_lengths) -> dict[str, torch.Tensor]:
         """The mean loss of a batch (batching.collate gives the shapes), in nats per utterance."""
@@ -38,6 +39,8 @@ class Transducer(torch.nn.Module):
         decoded, target_lengths, _ = model.decoder(targets=tokens, target_length=token_lengths)
         if self.transducer == "fused":
             loss = nemo_joint_loss(model.joint, model.loss, encoded, decoded, tokens, encoded_lengths, target_lengths)
+        elif self.transducer == "nemo_fused_batch":
+            loss = self._nemo_fused_batch(encoded, decoded, encoded_lengths, tokens, target_lengths)
         else:
             logits = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)
             with torch.autocast(audio.device.type, enabled=False):
@@ -48,6 +51,22 @@ class Transducer(torch.nn.Module):
                     target_lengths=target_lengths,
                 )
         return {"loss": loss}
+
+    def _nemo_fused_batch(self, encoded, decoded, encoded_lengths, tokens, target_lengths) -> torch.Tensor:
+        joint = self.model.joint
+        # Set for this call alone: the evaluation and the exported model want the plain joint.
+        joint.set_fuse_loss_wer(True, loss=self.model.loss, metric=self.model.wer)
+        joint.set_fused_batch_size(self.fused_batch_size)
+        loss, *_ = joint(
+            encoder_outputs=encoded,
+            decoder_outputs=decoded,
+            encoder_lengths=encoded_lengths,
+            transcripts=tokens,
+            transcript_lengths=target_lengths,
+            compute_wer=False,
+        )
+        joint.set_fuse_loss_wer(False, loss=None, metric=None)
+        return loss
 
 
 def train_leg(
@@ -84,7 +103,7 @@ def train_leg(
     resume = newest_checkpoint(run) or (previous / "trainer" if previous else None)
     stop = StopRequest()
     trainer = transformers.Trainer(
-        model=Transducer(model, options["transducer"]),
+        model=Transducer(model, options["transducer"], options["fused_batch_size"]),
         args=arguments,
         train_dataset=dataset,
         data_collator=batching.collate,
