@@ -13,6 +13,7 @@ from tqdm import tqdm
 from rnnt.errors import UserError
 
 log = logging.getLogger("rnnt")
+LINE_EVERY_SECONDS = 10  # progress away from a terminal
 
 
 class OneLine(argparse.HelpFormatter):
@@ -40,28 +41,26 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     try:
         main(args)
     except UserError as error:
+        # One that a data loader's process raised arrives with that process' traceback before it.
+        line = _last_line(error).removeprefix("rnnt.errors.UserError: ")
+        log.error("error: %s", line)
+        sys.exit(1)
+    except OSError as error:
         log.error("error: %s", error)
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted")
         sys.exit(130)
-    except (OSError, RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
-            log.exception("this is a bug, not a mistake in your input:")
-        elif isinstance(error, OSError):
-            log.error("error: %s", error)
+    except Exception as error:
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+            log.error("error: out of memory: lower training.batch_size or evaluation.batch_size (%s)", error)
         else:
-            log.error(
-                "error: out of memory: lower training.batch_size or evaluation.batch_size (%s)", _first_line(error)
-            )
-        sys.exit(1)
-    except Exception:
-        log.exception("this is a bug, not a mistake in your input:")
+            log.exception("this is a bug, not a mistake in your input:")
         sys.exit(1)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[-1]
 
 
 def start_logging(path: Path | None, label: str) -> None:
@@ -105,8 +104,8 @@ def bar(total: int | None, label: str, unit: str = "utt", initial: int = 0) -> t
         unit=f" {unit}",
         initial=initial,
         file=sys.stderr if live else _LogLines(),
-        mininterval=0.2 if live else 10,
-        delay=0 if live else 5,
+        mininterval=0.2 if live else LINE_EVERY_SECONDS,
+        delay=0 if live else LINE_EVERY_SECONDS / 2,
         miniters=1,
         dynamic_ncols=live,
         ascii=not live,
