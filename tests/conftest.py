@@ -28,6 +28,22 @@ def speech(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def prepared(speech, tmp_path_factory):
+    """A folder with the manifests (nothing over 5 s) and the tokenizer, of 24 tokens, of the small corpus."""
+    from rnnt import files, manifests, tokenizers
+    from rnnt.corpora import local
+
+    folder = tmp_path_factory.mktemp("prepared")
+    for split in ("train", "test"):
+        found = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
+        kept, _ = manifests.filter_for_training(found, 0.1, 5)
+        files.write_jsonl(folder / f"{split}.jsonl", kept)
+    texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
+    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 24), {})
+    return folder
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of the project's files, as `git clone` would make, to run Snakemake in."""

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -15,26 +14,13 @@ import torch
 import train_leg
 
 from conftest import ROOT, SCRIPTS, SHARED_DATA, run_script
-from rnnt import batching, config, console, decoding, files, manifests, models, tokenizers, training
+from rnnt import batching, config, console, files, manifests, models, tokenizers, training
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
 SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
 DEFAULTS = {key: child["default"] for key, child in SCHEMA["$defs"]["training"]["properties"].items()}
 OPTIONS = {**DEFAULTS, "batch_size": 4, "warmup_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def prepared(speech, tmp_path_factory):
-    """A folder with the manifests and the tokenizer of a small corpus."""
-    folder = tmp_path_factory.mktemp("prepared")
-    for split in ("train", "test"):
-        found = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
-        kept, _ = manifests.filter_for_training(found, 0.1, 5)
-        files.write_jsonl(folder / f"{split}.jsonl", kept)
-    texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
-    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 24), {})
-    return folder
 
 
 def train(
@@ -346,58 +332,6 @@ def test_a_pretrained_name_that_does_not_exist_is_one_line(tmp_path):
     ) as error:
         models.fetch("stt_en_nonsense", tmp_path / "base.nemo")
     assert "\n" not in str(error.value) and not (tmp_path / "base.nemo").exists()
-
-
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-    """A leg that has learned to emit something, to decode with."""
-    return train(prepared, tmp_path_factory.mktemp("trained") / "run", steps=40, learning_rate=0.01)[1]
-
-
-SEARCHES = SCHEMA["$defs"]["evaluation"]["properties"]["beam_strategy"]["enum"]
-
-
-@pytest.mark.parametrize("strategy", [*decoding.GREEDY, *SEARCHES])
-def test_every_search_transcribes_every_utterance(prepared, trained, tmp_path, strategy):
-    model = models.restore(trained / "model.nemo")
-    settings = decoding.set_search(model, strategy, 2)
-    assert settings == {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
-    texts, seconds = transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
-    assert len(texts) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
-    assert all(isinstance(text, str) for text in texts)
-
-
-def transcribe(model, prepared, manifest, cache):
-    tokenizer = prepared / "tokenizer/tokenizer.model"
-    return decoding.transcribe(model, manifest, tokenizer, cache, batch_size=3, device="cpu", workers=0, label="")
-
-
-class HearsDurations(torch.nn.Module):
-    """Stands for a model: an utterance's transcript is its number of samples."""
-
-    def __init__(self):
-        super().__init__()
-        self.cfg = SimpleNamespace(sample_rate=16000)
-        self.decoding = SimpleNamespace(
-            rnnt_decoder_predictions_tensor=lambda _, lengths: [SimpleNamespace(text=str(int(n))) for n in lengths]
-        )
-
-    def forward(self, input_signal, input_signal_length):
-        return input_signal, input_signal_length
-
-
-def test_hypotheses_come_back_in_the_manifest_s_order_whatever_the_batches(prepared, tmp_path):
-    rows = manifests.read(prepared / "train.jsonl")
-    assert len({row["duration"] for row in rows}) > 20
-    for name, order in (("forwards", rows), ("backwards", rows[::-1])):
-        files.write_jsonl(tmp_path / f"{name}.jsonl", order)
-        texts, _ = transcribe(HearsDurations(), prepared, tmp_path / f"{name}.jsonl", tmp_path)
-        assert texts == [str(round(row["duration"] * 16000)) for row in order]
-
-
-def test_a_beam_wider_than_the_vocabulary_is_refused(trained):
-    with pytest.raises(UserError, match="evaluation.beam_size 99 exceeds the vocabulary of 24"):
-        decoding.set_search(models.restore(trained / "model.nemo"), "malsd_batch", 99)
 
 
 def test_a_manifest_whose_optional_keys_come_late_is_read(prepared, tmp_path):
