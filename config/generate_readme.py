@@ -20,8 +20,8 @@ def type_of(node):
         return ", ".join(f"`{value}`" for value in node["enum"])
     if "const" in node:
         return f"`{node['const']}`"
-    if "oneOf" in node and "type" not in node:
-        return " or ".join(type_of(branch) for branch in node["oneOf"])
+    if "type" not in node:
+        return " or ".join(type_of(branch) for branch in node.get("oneOf") or node["anyOf"])
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
     limits = [f"≥ {node['minimum']}"] if "minimum" in node else []
     limits += [f"> {node['exclusiveMinimum']}"] if "exclusiveMinimum" in node else []

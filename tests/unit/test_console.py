@@ -43,7 +43,7 @@ NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
         (
             raises(NO_MEMORY),
             1,
-            "error: out of memory: lower training.batch_size or evaluation.batch_size (CUDA out of memory)",
+            "error: out of memory: lower evaluation.batch_size or training.batch_budget (CUDA out of memory)",
         ),
         (raises(KeyboardInterrupt()), 130, "interrupted"),
     ],

@@ -13,55 +13,11 @@ import pytest
 import torch
 import train_leg
 
-from conftest import ROOT, SCRIPTS, SHARED_DATA, run_script
-from rnnt import batching, config, console, files, manifests, models, tokenizers, training
+from conftest import SCRIPTS, SHARED_DATA, run_script
+from legs import OPTIONS, losses, train, weights
+from rnnt import batching, console, files, manifests, memory, models, tokenizers, training
 from rnnt.corpora import local
 from rnnt.errors import UserError
-
-SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
-DEFAULTS = {key: child["default"] for key, child in SCHEMA["$defs"]["training"]["properties"].items()}
-OPTIONS = {**DEFAULTS, "batch_size": 4, "warmup_steps": 2}
-
-
-def train(
-    prepared, run, leg=1, legs=1, steps=6, previous=None, architecture="contextnet_dummy", dropout=True, **options
-):
-    """Train a leg in this process as train_leg.py does; returns the model and the finished leg's folder."""
-    import transformers
-
-    transformers.set_seed(1)
-    tokenizer = prepared / "tokenizer"
-    model = models.restore(previous / "model.nemo") if previous else models.build(architecture, tokenizer)
-    for module in () if dropout else model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    run.mkdir(parents=True, exist_ok=True)
-    report = training.train_leg(
-        model=model,
-        manifest=prepared / "train.jsonl",
-        tokenizer=tokenizer / "tokenizer.model",
-        options={**OPTIONS, **options},
-        leg=leg,
-        legs=legs,
-        length={"max_steps": steps},
-        run=run,
-        previous=previous,
-        device="cpu",
-        workers=0,
-        checkpoint_every_steps=100,
-    )
-    output = run.with_name(f"{run.name}_done")
-    training.export(model, run, output, {**report, "fingerprint": "f", "model": architecture})
-    return model, output
-
-
-def losses(output):
-    history = json.loads((output / "trainer/trainer_state.json").read_text())["log_history"]
-    return {row["step"]: row["loss"] for row in history if "loss" in row}
-
-
-def weights(model):
-    return torch.cat([value.detach().flatten().double() for value in model.state_dict().values()])
 
 
 @pytest.mark.parametrize("architecture, least, most", [
@@ -95,6 +51,78 @@ def test_more_legs_than_steps_are_refused(prepared, tmp_path):
         train(prepared, tmp_path / "run", 1, 3, 2)
 
 
+def encoder_weights(model):
+    return torch.cat([value.detach().flatten() for value in model.encoder.parameters()])
+
+
+def test_a_frozen_encoder_keeps_its_weights_while_batch_norm_goes_on_and_learns_after_its_legs(prepared, tmp_path):
+    start = models.build("contextnet_dummy", prepared / "tokenizer")
+    previous, seen, scale = None, [], []
+    for leg in (1, 2, 3):
+        model, previous = train(prepared, tmp_path / f"leg{leg}", leg, 3, 12, previous, frozen_encoder_legs=2)
+        seen.append((encoder_weights(model), model.encoder.state_dict(), model.joint.pred.weight.detach().clone()))
+        norms = [value for name, value in model.encoder.state_dict().items() if "running_mean" in name]
+        scale.append(torch.cat(norms))
+    assert torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[1][0], seen[2][0])
+    assert not torch.equal(scale[0], scale[1]) and scale[0].abs().sum() > 0
+    assert not torch.equal(seen[0][2], seen[1][2]), "the rest learns"
+    state = torch.load(tmp_path / "leg2_done/trainer/optimizer.pt", weights_only=False)["state"]
+    trained = sum(1 for name, _ in start.named_parameters() if not name.startswith("encoder."))
+    assert len(state) == trained, "no optimizer state for what is frozen"
+
+
+def gradients(model):
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_checkpointing_changes_neither_gradients_nor_batch_norm(prepared):
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        model = models.build("contextnet_tiny", prepared / "tokenizer")  # with dropout
+        if checkpointing:
+            models.checkpoint_encoder(model)
+        step = training.Transducer(model, "fused")
+        torch.manual_seed(2)
+        step(**memory.noise(step, 3, 2.0, 8))["loss"].backward()
+        norms = [value for name, value in model.state_dict().items() if "running_" in name or "num_batches" in name]
+        found.append((gradients(model), torch.cat([value.double().flatten() for value in norms])))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_checkpointing_trains_the_same_model(prepared, tmp_path):
+    plain, _ = train(prepared, tmp_path / "plain", steps=4)
+    checkpointed, _ = train(prepared, tmp_path / "checkpointed", steps=4, gradient_checkpointing=True)
+    assert torch.equal(weights(plain), weights(checkpointed))
+
+
+def test_accumulated_gradients_are_the_mean_of_their_batches(prepared, tmp_path, monkeypatch):
+    taken, batches = [], []
+    before = training.Guard.before
+    monkeypatch.setattr(training.Guard, "before", lambda guard, ids: (batches.append(ids), before(guard, ids))[1])
+    monkeypatch.setattr(
+        training.Guard, "on_pre_optimizer_step", lambda *args, model, **_: taken.append(gradients(model).clone())
+    )
+    # An encoder without noise, so that a batch's gradient does not depend on what went before.
+    build = models.build
+
+    def quiet(*args):
+        model = build(*args)
+        model.preprocessor.featurizer.dither = 0.0
+        model.spec_augmentation = None
+        return model
+
+    monkeypatch.setattr(models, "build", quiet)
+    calm = {"dropout": False, "max_grad_norm": 1e9, "learning_rate": 1e-12, "weight_decay": 0.0}
+    train(prepared, tmp_path / "single", steps=3, **calm)
+    single, taken[:] = taken[:], []
+    train(prepared, tmp_path / "accumulated", steps=1, gradient_accumulation_steps=3, **calm)
+    assert batches[:3] == batches[3:]
+    mean = sum(single) / 3
+    assert (taken[0] - mean).norm() / mean.norm() <= 1e-4
+
+
 def test_the_loss_falls(prepared, tmp_path):
     _, done = train(prepared, tmp_path / "run", steps=30, learning_rate=0.01)
     curve = losses(done)
@@ -110,7 +138,8 @@ def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path,
 
 
 @pytest.mark.parametrize("option", [
-    {"optimizer": "adamw_8bit"}, {"precision": "bf16"}, {"seed": 5}, {"learning_rate": 0.001}, {"batch_size": 8},
+    {"optimizer": "adamw_8bit"}, {"precision": "bf16"}, {"seed": 5}, {"learning_rate": 0.001},
+    {"batching": "fixed"}, {"batch_budget": 12}, {"batch_cells": 500}, {"frozen_encoder_legs": 1},
     {"gradient_accumulation_steps": 2}, {"warmup_steps": 5}, {"weight_decay": 0.5}, {"max_grad_norm": 1e-4},
     {"lr_scheduler": "linear"},
 ], ids=lambda option: next(iter(option)))  # fmt: skip
@@ -269,24 +298,12 @@ def test_a_nemo_file_of_garbage_is_one_line(tmp_path):
         models.restore(tmp_path / "x.nemo")
 
 
-def test_epochs_become_steps_with_the_last_short_batch_counted():
+def test_epochs_become_steps_with_the_last_short_step_counted():
     import transformers
 
-    made = transformers.TrainingArguments(per_device_train_batch_size=4, gradient_accumulation_steps=2, use_cpu=True)
-    assert training.total_steps(41, made, {"num_train_epochs": 3}) == 18
-    assert training.total_steps(41, made, {"max_steps": 7}) == 7
-
-
-def test_batches_hold_audio_and_tokens_with_their_lengths(prepared, tmp_path):
-    dataset = batching.load_dataset(prepared / "train.jsonl", prepared / "tokenizer/tokenizer.model", 16000, tmp_path)
-    rows = manifests.read(prepared / "train.jsonl")
-    batch = batching.collate([dataset[i] for i in range(4)])
-    assert batch["audio"].shape == (4, max(batch["audio_lengths"]))
-    for i in range(4):
-        assert batch["audio_lengths"][i] == round(rows[i]["duration"] * 16000)
-        assert (batch["audio"][i, batch["audio_lengths"][i] :] == 0).all()
-        processor = tokenizers.load((prepared / "tokenizer/tokenizer.model").read_bytes())
-        assert processor.decode(batch["tokens"][i, : batch["token_lengths"][i]].tolist()) == rows[i]["text"]
+    made = transformers.TrainingArguments(gradient_accumulation_steps=2, use_cpu=True)
+    assert training.total_steps(11, made, {"num_train_epochs": 3}) == 18
+    assert training.total_steps(11, made, {"max_steps": 7}) == 7
 
 
 def test_an_offline_wandb_run_holds_the_loss_and_goes_on_with_the_same_id(prepared, tmp_path):

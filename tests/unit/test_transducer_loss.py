@@ -198,6 +198,17 @@ def test_clamp_really_changes_the_gradient():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_an_utterance_that_is_not_finite_spoils_its_own_gradients_alone(dropout):
+    case = make_case([6, 6, 5], [2, 4, 3])
+    with torch.no_grad():
+        case.f[0, 2] = float("nan")
+    losses = fused(case, dropout=dropout, reduction=None)
+    assert losses.isnan().tolist() == [True, False, False]
+    f, g, _, _ = gradients(losses.sum(), case)
+    assert f[0].isnan().any() and not f[1:].isnan().any() and not g[1:].isnan().any()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_does_not_depend_on_the_chunk_size(dropout):
     """Without dropout; with it the masks of two chunk sizes differ, but one size repeats itself."""
     case = make_case([17, 5, 1], [6, 9, 2])

@@ -176,6 +176,11 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         if isinstance(value, str) and expected in ("number", "integer"):
             hint = _number_hint(value, expected)
         return f"{key}: expected {_article(expected)}, got {json.dumps(value, ensure_ascii=False)}{hint}"
+    if error.validator == "anyOf":
+        number, word = error.validator_value
+        expected = f"{_article(number['type'])} above {number['exclusiveMinimum']} or `{word['const']}`"
+        hint = _number_hint(value, number["type"]) if isinstance(value, str) else ""
+        return f"{key}: expected {expected}, got {json.dumps(value, ensure_ascii=False)}{hint}"
     if error.validator in ("enum", "const"):
         allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
         near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)

@@ -53,7 +53,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         sys.exit(130)
     except Exception as error:
         if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
-            log.error("error: out of memory: lower training.batch_size or evaluation.batch_size (%s)", error)
+            log.error("error: out of memory: lower evaluation.batch_size or training.batch_budget (%s)", error)
         else:
             log.exception("this is a bug, not a mistake in your input:")
         sys.exit(1)

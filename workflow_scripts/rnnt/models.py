@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from rnnt import gpus, tokenizers
@@ -98,6 +100,83 @@ def fetch(name: str, destination: Path) -> None:
     shutil.copyfile(path, temporary)
     tokenizers.check_nemo(temporary)
     os.replace(temporary, destination)
+
+
+def encoder_blocks(model) -> list:
+    """The repeated blocks of a model's encoder: ContextNet's, Conformer's or FastConformer's.
+
+    Raises UserError for another kind of encoder.
+    """
+    encoder = model.encoder
+    blocks = getattr(encoder, "layers", None) or getattr(encoder, "encoder", None)
+    if blocks is None:
+        raise UserError(
+            f"training.gradient_checkpointing: not for the encoder {type(encoder).__name__}: set it to false"
+        )
+    return list(blocks)
+
+
+def checkpoint_encoder(model) -> None:
+    """Keep only the input of each encoder block for the backward pass, which computes the block again.
+
+    Chen et al. 2016, arXiv 1604.06174. The second pass leaves batch norm's running statistics alone.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    def checkpointed(block):
+        forward = block.forward
+
+        def call(*args, **kwargs):
+            contexts = lambda: (contextlib.nullcontext(), _without_statistics(block))  # noqa: E731
+            return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+        return call
+
+    for block in encoder_blocks(model):
+        block.forward = checkpointed(block)
+
+
+@contextlib.contextmanager
+def _without_statistics(block) -> Iterator[None]:
+    norms = _batch_norms(block)
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # and not None for the statistics: autograd would save fewer tensors than before
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
+
+
+class BatchNormStatistics:
+    """A copy of a model's batch norm statistics, to go back to."""
+
+    def __init__(self, model):
+        self.tensors = [
+            tensor
+            for norm in _batch_norms(model)
+            for tensor in (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+        ]
+        self.copies = [tensor.clone() for tensor in self.tensors]
+
+    def update(self) -> None:
+        """Copy what the model has now."""
+        for copy, tensor in zip(self.copies, self.tensors, strict=True):
+            copy.copy_(tensor)
+
+    def restore(self) -> None:
+        """Put the copy back into the model."""
+        for copy, tensor in zip(self.copies, self.tensors, strict=True):
+            tensor.copy_(copy)
+
+
+def _batch_norms(model) -> list:
+    import torch
+
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    return [module for module in model.modules() if isinstance(module, kind) and module.track_running_stats]
 
 
 def count_parameters(model) -> int:

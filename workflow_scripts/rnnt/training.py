@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 import transformers
 
-from rnnt import batching, console, files, models
+from rnnt import batching, console, files, models, preflight
 from rnnt.errors import UserError
+from rnnt.guard import Guard
 from rnnt.transducer_loss import nemo_joint_loss
 
 STATE = "trainer_state.json"
@@ -34,23 +35,25 @@ class Transducer(torch.nn.Module):
 
     def forward(self, audio, audio_lengths, tokens, token_lengths) -> dict[str, torch.Tensor]:
         """The mean loss of a batch (batching.collate gives the shapes), in nats per utterance."""
+        encoded, frames, decoded, labels = self.encode(audio, audio_lengths, tokens, token_lengths)
+        return {"loss": self.joint_loss(encoded, frames, decoded, tokens, labels)}
+
+    def encode(self, audio, audio_lengths, tokens, token_lengths) -> tuple[torch.Tensor, ...]:
+        """Encoder output [B, D, T], its lengths [B], output of the prediction network [B, D, U+1], its lengths [B]."""
+        encoded, frames = self.model.forward(input_signal=audio, input_signal_length=audio_lengths)
+        decoded, labels, _ = self.model.decoder(targets=tokens, target_length=token_lengths)
+        return encoded, frames, decoded, labels
+
+    def joint_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
+        """The transducer step: joint network and loss of what `encode` returns and the tokens [B, U]."""
         model = self.model
-        encoded, encoded_lengths = model.forward(input_signal=audio, input_signal_length=audio_lengths)
-        decoded, target_lengths, _ = model.decoder(targets=tokens, target_length=token_lengths)
         if self.transducer == "fused":
-            loss = nemo_joint_loss(model.joint, model.loss, encoded, decoded, tokens, encoded_lengths, target_lengths)
-        elif self.transducer == "nemo_fused_batch":
-            loss = self._nemo_fused_batch(encoded, decoded, encoded_lengths, tokens, target_lengths)
-        else:
-            logits = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)
-            with torch.autocast(audio.device.type, enabled=False):
-                loss = model.loss(
-                    log_probs=logits.float(),
-                    targets=tokens,
-                    input_lengths=encoded_lengths,
-                    target_lengths=target_lengths,
-                )
-        return {"loss": loss}
+            return nemo_joint_loss(model.joint, model.loss, encoded, decoded, tokens, frames, labels)
+        if self.transducer == "nemo_fused_batch":
+            return self._nemo_fused_batch(encoded, decoded, frames, tokens, labels)
+        logits = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)
+        with torch.autocast(encoded.device.type, enabled=False):
+            return model.loss(log_probs=logits.float(), targets=tokens, input_lengths=frames, target_lengths=labels)
 
     def _nemo_fused_batch(self, encoded, decoded, encoded_lengths, tokens, target_lengths) -> torch.Tensor:
         joint = self.model.joint
@@ -89,11 +92,21 @@ def train_leg(
     `options` is the config's `training` section, `length` has `max_steps` or `num_train_epochs`, `run` holds the
     rolling checkpoints from which a killed leg resumes, `previous` is the finished leg before this one. The
     schedule spans all legs; optimizer, scheduler, random state and position in the data carry over.
-    Raises UserError when the training was told to stop before the end of the leg.
+    Raises UserError when the training was told to stop before the end of the leg, when a batch does not fit the memory,
+    and when too many steps in a row come to nothing.
     """
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
     arguments = _arguments(options, run, device, workers, checkpoint_every_steps, report_to)
-    arguments.max_steps = total = total_steps(len(dataset), arguments, length)
+    step = Transducer(model, options["transducer"], options["fused_batch_size"]).to(device)
+    if options["gradient_checkpointing"]:
+        models.checkpoint_encoder(model)
+    frozen = leg <= options["frozen_encoder_legs"]
+    model.encoder.requires_grad_(not frozen)
+    flight = preflight.measure(step, options, *batching.sizes(dataset, tokenizer), arguments.world_size)
+    budget = preflight.settle_budget(flight, run, previous)
+    sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size)
+    padding = batching.padding(sampler, flight.durations)
+    arguments.max_steps = total = total_steps(len(sampler) // arguments.world_size, arguments, length)
     if total < legs:
         raise UserError(
             f"{total} steps of training can't be cut into {legs} legs: lower evaluation.legs, or train longer"
@@ -102,8 +115,12 @@ def train_leg(
     arguments.logging_steps = max(1, min(10, total // 50))
     resume = newest_checkpoint(run) or (previous / "trainer" if previous else None)
     stop = StopRequest()
-    trainer = transformers.Trainer(
-        model=Transducer(model, options["transducer"], options["fused_batch_size"]),
+    guard = Guard(model, options["max_skipped_steps"])
+    trainer = LegTrainer(
+        sampler,
+        guard,
+        frozen,
+        model=step,
         args=arguments,
         train_dataset=dataset,
         data_collator=batching.collate,
@@ -112,9 +129,11 @@ def train_leg(
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     started = time.monotonic()
     if not resume or steps_done(resume) < end:
+        preflight.report(flight, budget, sampler, padding)
+        preflight.try_worst_batch(flight, budget)
         if resume:
             console.log.info("continue at step %d of %d from %s", steps_done(resume), total, resume)
-        with stop:
+        with stop, preflight.advice_when_out_of_memory(flight, budget):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if trainer.state.global_step < end:
             raise UserError(
@@ -126,18 +145,19 @@ def train_leg(
         "step": end,
         "total_steps": total,
         "utterances": len(dataset),
+        "batch_budget": budget,
+        "padding": round(padding, 4),
+        "skipped_steps": skipped_steps(newest_checkpoint(run)),
         "parameters": models.count_parameters(model),
         "seconds": round(time.monotonic() - started, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }
 
 
-def total_steps(utterances: int, arguments: transformers.TrainingArguments, length: dict) -> int:
-    """Optimizer steps of the whole training, from `max_steps` or `num_train_epochs`."""
+def total_steps(batches: int, arguments: transformers.TrainingArguments, length: dict) -> int:
+    """Optimizer steps of the whole training, from `max_steps` or `num_train_epochs` and the batches of an epoch."""
     if "max_steps" in length:
         return length["max_steps"]
-    per_step = arguments.per_device_train_batch_size * arguments.world_size
-    batches = -(-utterances // per_step)
     steps_per_epoch = -(-batches // arguments.gradient_accumulation_steps)
     return max(1, round(steps_per_epoch * length["num_train_epochs"]))
 
@@ -149,7 +169,6 @@ def _arguments(
         raise UserError("training.precision: fp16 needs a CUDA GPU, and there is none here: use bf16 or fp32")
     return transformers.TrainingArguments(
         output_dir=str(run),
-        per_device_train_batch_size=options["batch_size"],
         gradient_accumulation_steps=options["gradient_accumulation_steps"],
         learning_rate=options["learning_rate"],
         warmup_steps=options["warmup_steps"],
@@ -161,7 +180,6 @@ def _arguments(
         fp16=options["precision"] == "fp16",
         use_cpu=device == "cpu",
         seed=options["seed"],
-        data_seed=options["seed"],
         save_strategy="steps",
         save_steps=checkpoint_every_steps,
         save_total_limit=2,
@@ -169,10 +187,47 @@ def _arguments(
         dataloader_persistent_workers=workers > 0,
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
+        accelerator_config={"even_batches": False},  # the sampler sees to it
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=report_to,
     )
+
+
+class LegTrainer(transformers.Trainer):
+    """The Trainer with batches of our own, an encoder that may be frozen, and a guard on every step."""
+
+    def __init__(self, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.sampler, self.guard, self.frozen = sampler, guard, frozen
+        self.add_callback(guard)
+        guard.scaler = self.accelerator.scaler
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        """Overrides the Trainer's, which knows batches of a fixed number of utterances alone."""
+        workers = self.args.dataloader_num_workers
+        loader = torch.utils.data.DataLoader(
+            self.train_dataset,
+            batch_sampler=self.sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """With the frozen parameters too, which have no state: so the leg that unfreezes them can load it."""
+        encoder = self.model.model.encoder.requires_grad_(True)
+        optimizer = super().create_optimizer(model)
+        encoder.requires_grad_(not self.frozen)
+        return optimizer
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Forward and backward of one batch; where the loss is not finite, the last finite one is logged for it."""
+        ids, audio = inputs.pop("ids"), inputs["audio"]
+        self.guard.before(ids)
+        return self.guard.after(super().training_step(model, inputs, num_items_in_batch), ids, audio)
 
 
 class LegEnd(transformers.TrainerCallback):
@@ -247,6 +302,11 @@ def newest_checkpoint(run: Path) -> Path | None:
 def steps_done(checkpoint: Path) -> int:
     """The optimizer step of a Trainer checkpoint. Raises UserError when it is not whole."""
     return files.read_json(checkpoint / STATE)["global_step"]
+
+
+def skipped_steps(checkpoint: Path) -> int:
+    """How many steps were skipped since the training began (rnnt/guard.py)."""
+    return sum("skipped" in row for row in files.read_json(checkpoint / STATE)["log_history"])
 
 
 def fingerprint(**parts) -> str:

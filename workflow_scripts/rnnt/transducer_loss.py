@@ -171,7 +171,7 @@ class _FusedTransducer(torch.autograd.Function):
         with torch.autocast(f.device.type, enabled=False):
             joint = _Joint(f, g, weight, bias, ctx.plan)
             for b, start, stop, width in ctx.plan.chunks:
-                band = slice(min(first[b][start:stop]), max(last[b][start:stop]) + 1)
+                band = slice(min(first[b][start:stop]), min(max(last[b][start:stop]) + 1, width))
                 hidden, logits, mask = joint.cells(b, start, stop, width, band)
                 at_blank = blank_mass[b, start:stop, band].reshape(-1, 1)
                 at_label = label_mass[b, start:stop, band].reshape(-1, 1)
@@ -347,7 +347,7 @@ def _bands(mass):
     untrained model and most of a confident one's: the backward pass does without.
     """
     negligible = torch.finfo(mass.dtype).eps / 16 / (mass.shape[1] + mass.shape[2])
-    active = mass > negligible  # none where the mass is nan, which makes the band full
+    active = mass > negligible  # none where the mass is nan: the band is then that of the longest
     first = active.int().argmax(2)
     last = mass.shape[2] - 1 - active.flip(2).int().argmax(2)
     return torch.stack([first, last]).tolist()
