@@ -36,7 +36,7 @@ def prepared(speech, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("prepared")
     for split in ("train", "test"):
-        found = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
+        found, _ = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
         kept, _ = manifests.filter_for_training(found, 0.1, 5)
         files.write_jsonl(folder / f"{split}.jsonl", kept)
     texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]

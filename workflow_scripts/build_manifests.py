@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rnnt import console, corpora, files, manifests
+from rnnt.corpora import published
 from rnnt.errors import UserError
 
 
@@ -14,6 +15,7 @@ def parser():
     p.add_argument("--corpus", type=Path, required=True, help="what prepare_corpus.py wrote")
     p.add_argument("--splits", type=json.loads, required=True, help="our split: the source's split or splits, JSON")
     p.add_argument("--case", choices=["lower", "keep"], default="lower", help="case of the transcripts")
+    p.add_argument("--rules", default="auto", help="cleaning rules, `auto`: those of the source")
     p.add_argument("--min-duration", type=float, default=0.1, help="shortest training utterance, seconds")
     p.add_argument("--max-duration", type=float, default=20.0, help="longest training utterance, seconds")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
@@ -26,13 +28,12 @@ def main(args):
     source = corpora.module(corpus["source"])
     summaries = {}
     for split, names in args.splits.items():
-        utterances = list_utterances(source, corpus, [names] if isinstance(names, str) else names)
-        found = manifests.entries(utterances, args.case, args.workers, f"read headers of {split}")
+        found, cleaning = read_split(source, corpus, split, [names] if isinstance(names, str) else names, args)
         if split.startswith("test"):
             kept, dropped = manifests.keep_all(found, split), {}
         else:
             kept, dropped = manifests.filter_for_training(found, args.min_duration, args.max_duration)
-        summaries[split] = manifests.summary(kept, dropped)
+        summaries[split] = manifests.summary(kept, dropped, cleaning)
         console.log.info("%s: %s", split, describe(summaries[split]))
         for entry in dropped.get("unreadable audio", [])[:5]:
             console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
@@ -42,13 +43,26 @@ def main(args):
     files.write_json(args.output / "summary.json", summaries)
 
 
-def list_utterances(source, corpus, names):
-    """The utterances of one or several splits of the source; of several, the split becomes part of the id."""
-    result = []
+def read_split(source, corpus, split, names, args):
+    """Entries of one or several splits of the source, compared with their published size, and what cleaning did."""
+    entries, cleaning = [], {}
     for name in names:
-        for utterance in source.utterances(corpus["source"], name, Path(corpus["folder"])):
-            result.append(replace(utterance, id=f"{name}/{utterance.id}") if len(names) > 1 else utterance)
-    return result
+        if names.count(name) > 1:
+            raise UserError(f"splits.{split}: {name} is named twice")
+        listed = source.utterances(corpus["source"], name, Path(corpus["folder"]))
+        if len(names) > 1:
+            listed = (replace(utterance, id=f"{name}/{utterance.id}") for utterance in listed)
+        found, done = manifests.entries(listed, args.case, args.workers, f"read headers of {name}", args.rules)
+        expected = getattr(source, "EXPECTED", {}).get(name)
+        if expected and not corpus["source"]["allow_subset"]:
+            hours = sum(entry.get("duration", 0) for entry in found) / 3600
+            published.check_counts(len(found), hours, expected, f"{corpus['source']['type']} {name}")
+        entries += found
+        for rule, did in done.items():
+            total = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
+            total["utterances"] += did["utterances"]
+            total["examples"] = (total["examples"] + did["examples"])[: manifests.EXAMPLES]
+    return sorted(entries, key=lambda entry: entry["id"]), cleaning
 
 
 def describe(summary):

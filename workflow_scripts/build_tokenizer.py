@@ -31,6 +31,8 @@ def main(args):
     problem = tokenizers.verdict(report, args.reinitialize_decoder)
     if problem:
         raise UserError(problem)
+    for line in tokenizers.warnings(report):
+        console.log.warning("%s", line)
     tokenizers.write(args.output, model, report)
 
 

@@ -23,7 +23,8 @@ def parser():
 
 def main(args):
     # A changed source gets another folder: audio of two sources is never mixed.
-    key = hashlib.sha256(config.as_argument(args.source).encode()).hexdigest()[:10]
+    keys = getattr(corpora.module(args.source), "FOLDER_KEYS", args.source)
+    key = hashlib.sha256(config.as_argument({k: args.source[k] for k in keys}).encode()).hexdigest()[:10]
     folder = args.folder / f"{args.source['type']}-{key}"
     source = {**args.source, "splits": args.splits}
     folder.mkdir(parents=True, exist_ok=True)

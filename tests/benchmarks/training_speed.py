@@ -75,7 +75,9 @@ def prepare(folder, utterances):
     """A manifest and a tokenizer of synthetic speech."""
     source = {"corpus": "spoken_commands", "seed": 1, "utterances": {"train": utterances, "validation": 4, "test": 4}}
     synthetic.prepare(source, folder / "speech", 2, lambda iterable, *_, **__: iterable)
-    found = manifests.entries(local.utterances({"path": str(folder / "speech")}, "train", Path()), "lower", 1, "train")
+    found, _ = manifests.entries(
+        local.utterances({"path": str(folder / "speech")}, "train", Path()), "lower", 1, "train"
+    )
     files.write_jsonl(folder / "train.jsonl", found)
     tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in found], 32), {})
     return folder / "train.jsonl", folder / "tokenizer"

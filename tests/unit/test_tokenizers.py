@@ -76,10 +76,17 @@ def test_a_vocab_size_that_the_text_does_not_allow_names_the_limit(tmp_path, siz
     assert build(tmp_path, TEXTS, ["one"], "--vocab-size", limit).returncode == 0
 
 
-def test_validation_text_that_cannot_be_spelt_stops_with_the_characters(tmp_path):
+def test_validation_text_that_cannot_be_spelt_is_a_warning_with_the_characters(tmp_path):
     done = build(tmp_path, TEXTS, ["one", "größe"], "--vocab-size", 32)
+    assert done.returncode == 0, done.stderr
+    assert "validation: characters 'ßö' are in no token, 1 times: the model can't write them" in done.stderr
+
+
+def test_training_text_that_a_model_s_tokenizer_cannot_spell_stops_with_the_characters(tmp_path):
+    base = nemo_archive(tmp_path / "base.nemo", tokenizers.train(TEXTS, 32))
+    done = build(tmp_path, [*TEXTS, "größe"], ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
     assert done.returncode == 1
-    assert "can't spell validation: " in done.stderr and "'ßö'" in done.stderr
+    assert "can't spell train: " in done.stderr and "'ßö'" in done.stderr
     assert not (tmp_path / "tokenizer").exists()
 
 

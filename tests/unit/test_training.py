@@ -322,7 +322,7 @@ def test_an_offline_wandb_run_holds_the_loss_and_goes_on_with_the_same_id(prepar
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
 def test_real_speech_is_read_at_the_model_s_rate(digits, tmp_path):
-    found = manifests.entries(local.utterances({"path": str(digits)}, "test", Path()), "lower", 1, "test")
+    found, _ = manifests.entries(local.utterances({"path": str(digits)}, "test", Path()), "lower", 1, "test")
     assert len(found) == 200
     files.write_jsonl(tmp_path / "test.jsonl", found)
     tokenizers.write(tmp_path / "tokenizer", tokenizers.train([row["text"] for row in found], 32), {})

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import soundfile
 import soxr
 
 from rnnt.errors import UserError
 
+MP3_FRAME = 1152  # samples
+
 
 def inspect(path: str) -> tuple[float, int]:
-    """Length in seconds and channels of a file, from its header; its last tenth of a second is read as proof.
+    """Length in seconds and channels of a file, from its header; its last samples are read as proof.
 
+    An mp3 may end up to a frame before what its header promises, as Common Voice's do: its length is what is there.
     Raises UserError where the file can't be read, is empty, or is cut off.
     """
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames == 0:
                 raise UserError(f"{path}: holds no audio")
-            tail = min(file.frames, file.samplerate // 10)
+            promised = _sphere_samples(path) if file.format == "NIST" else file.frames
+            if promised != file.frames:
+                raise UserError(f"{path}: is cut off: its header promises {promised} samples, it has {file.frames}")
+            tail = min(file.frames, 4 * MP3_FRAME)
             file.seek(file.frames - tail)
-            if len(file.read(tail)) < tail:
+            missing = tail - len(file.read(tail))
+            if missing > MP3_FRAME:
                 raise UserError(f"{path}: is cut off: its header promises {file.frames / file.samplerate:.2f} s")
-            return file.frames / file.samplerate, file.channels
+            return (file.frames - missing) / file.samplerate, file.channels
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
+        raise UserError(f"{path}: not readable as audio ({_reason(path, error)})") from None
 
 
 def read(
@@ -49,7 +58,7 @@ def read(
             file.seek(start)
             samples = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: not readable as audio ({_reason(error)})") from None
+        raise UserError(f"{path}: not readable as audio ({_reason(path, error)})") from None
     if len(samples) < max(1, frames - rate // 10):
         raise UserError(
             f"{path}: is cut off: {len(samples) / rate:.2f} s after {offset} s, {frames / rate:.2f} s wanted"
@@ -62,5 +71,21 @@ def read(
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def _reason(error: Exception) -> str:
+def _sphere_samples(path: str) -> int | None:
+    """The samples that a NIST SPHERE header promises, which libsndfile does not hold the file to."""
+    with open(path, "rb") as file:
+        match = re.search(rb"^sample_count -i (\d+)", file.read(1024), re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+def _reason(path: str, error: Exception) -> str:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024)
+    except OSError:
+        head = b""
+    if head.startswith(b"NIST_1A") and b"shorten" in head:
+        return "SPHERE compressed with shorten: decompress it, sph2pipe -f sph IN OUT"
+    if not head and getattr(error, "errno", None) is None:
+        return "it is empty"
     return str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).rstrip(".")

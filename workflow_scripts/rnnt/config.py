@@ -16,6 +16,13 @@ import yaml
 
 from rnnt.errors import UserError
 
+SPLITS = {  # of the sources whose splits are known beforehand
+    "synthetic": "train validation test",
+    "librispeech": "train-clean-100 train-clean-360 train-other-500 dev-clean dev-other test-clean test-other",
+    "common_voice": "train dev test",
+    "tedlium": "train dev test",
+    "switchboard": "train validation test_switchboard test_callhome",
+}
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
 
@@ -81,10 +88,12 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         raise UserError(f"config: {key} needs either max_steps or num_train_epochs, and not both")
     if not any(split.startswith("test") for split in dataset["splits"]):
         raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
-    if dataset["source"]["type"] == "synthetic":
-        for split in dataset["splits"].values():
-            if not set([split] if isinstance(split, str) else split) <= {"train", "validation", "test"}:
-                raise UserError(f"config: {key}.splits: a synthetic source has train, validation and test, not {split}")
+    kind = dataset["source"]["type"]
+    for ours, value in dataset["splits"].items() if kind in SPLITS else ():
+        for split in [value] if isinstance(value, str) else value:
+            if split not in SPLITS[kind].split():
+                known = SPLITS[kind].replace(" ", ", ")
+                raise UserError(f"config: {key}.splits.{ours}: the source {kind} has no split {split} (it has {known})")
     merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
     if (
         merged["tokenizer"]["source"] == "train"

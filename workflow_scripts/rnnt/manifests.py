@@ -15,10 +15,16 @@ from rnnt.console import progress
 from rnnt.corpora import Utterance
 from rnnt.errors import UserError
 
+EXAMPLES = 3  # of each cleaning rule, in summary.json
 
-def entries(utterances: Iterable[Utterance], case: str, workers: int, label: str) -> list[dict]:
+
+def entries(
+    utterances: Iterable[Utterance], case: str, workers: int, label: str, rules: str = "auto"
+) -> tuple[list[dict], dict]:
     """A manifest entry for each utterance, with `duration` from the audio's header and the cleaned `text`.
 
+    `rules` names the cleaning rules, `auto` takes those of the utterance's corpus. Also returns what they did: by rule
+    the number of utterances it changed and some examples, each the text before and after all cleaning.
     An entry whose audio can't be read has `unreadable` (the reason) and no `duration`; nothing is dropped yet.
     Raises UserError when a file is missing or an id occurs twice.
     """
@@ -28,19 +34,37 @@ def entries(utterances: Iterable[Utterance], case: str, workers: int, label: str
         if utterance.id in origins:
             raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
         origins[utterance.id] = utterance.origin
-    measure = functools.partial(_entry, case=case)
+    measure = functools.partial(_clean_entry, case=case, rules=rules)
     if workers == 1 or len(utterances) < 200:
         found = list(progress(map(measure, utterances), len(utterances), label))
     else:
         with get_context("fork").Pool(workers) as pool:
             found = list(progress(pool.imap(measure, utterances, chunksize=64), len(utterances), label))
-    for entry in found:
+    for entry, _ in found:
         if entry.get("missing"):
             raise UserError(f"{entry['origin']}: no such file: {entry['audio_filepath']}")
-    return sorted(found, key=lambda entry: entry["id"])
+    found.sort(key=lambda pair: pair[0]["id"])
+    texts = {utterance.id: utterance.text for utterance in utterances}
+    cleaning: dict[str, dict] = {}
+    for entry, fired in found:
+        for rule in fired:
+            done = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
+            done["utterances"] += 1
+            if len(done["examples"]) < EXAMPLES:
+                done["examples"].append([texts[entry["id"]], entry["text"]])
+    return [entry for entry, _ in found], cleaning
 
 
-def _entry(utterance: Utterance, case: str) -> dict:
+def _clean_entry(utterance: Utterance, case: str, rules: str) -> tuple[dict, list[str]]:
+    text, fired = transcripts.clean(utterance.text, case, utterance.rules if rules == "auto" else rules)
+    entry = _entry(utterance)
+    if "missing" not in entry and "unreadable" not in entry:
+        entry["text"] = text
+        return entry, fired
+    return entry, []
+
+
+def _entry(utterance: Utterance) -> dict:
     entry = {"id": utterance.id, "audio_filepath": utterance.audio_filepath}
     if utterance.offset:
         entry["offset"] = utterance.offset
@@ -64,7 +88,6 @@ def _entry(utterance: Utterance, case: str) -> dict:
         entry["channel"] = utterance.channel
     if utterance.speaker is not None:
         entry["speaker"] = utterance.speaker
-    entry["text"] = transcripts.clean(utterance.text, case)
     return entry
 
 
@@ -110,9 +133,13 @@ def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> st
     return None
 
 
-def summary(kept: list[dict], dropped: dict[str, list[dict]]) -> dict:
-    """Utterances and hours, kept and dropped by reason (the hours of unreadable audio are not known: 0)."""
-    return {**_size(kept), "dropped": {reason: _size(rows) for reason, rows in sorted(dropped.items())}}
+def summary(kept: list[dict], dropped: dict[str, list[dict]], cleaning: dict) -> dict:
+    """Utterances and hours, kept and dropped by reason (the hours of unreadable audio are not known: 0); cleaning."""
+    return {
+        **_size(kept),
+        "dropped": {reason: _size(rows) for reason, rows in sorted(dropped.items())},
+        "cleaning": cleaning,
+    }
 
 
 def _size(rows: list[dict]) -> dict:

@@ -1,0 +1,124 @@
+"""What the corpora with a published archive share: get the archive, or find what was extracted from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rnnt import download
+from rnnt.errors import UserError
+
+
+class Archive(NamedTuple):
+    """A published archive: what holds `marker` when it is extracted.
+
+    `url` is None where it can't be downloaded without an account or a licence; `how` says then what to do.
+    """
+
+    name: str
+    marker: str  # a file or folder below the root of the corpus
+    url: str | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    how: str = ""
+
+
+class Counts(NamedTuple):
+    """The published size of a split; hours None where no precise figure is known."""
+
+    utterances: int
+    hours: float | None = None
+
+
+def obtain(source: dict, folder: Path, archive: Archive, path: str | None) -> None:
+    """Make sure that the corpus is there: under `path` as the user has it, or fetched and extracted into `folder`.
+
+    An archive is checked by its published hash unless `source["allow_subset"]`. Raises UserError when it can't be had.
+    """
+    if find(folder, archive, path):
+        return
+    hashes = {} if source["allow_subset"] else {"sha256": archive.sha256, "md5": archive.md5}
+    local = _local_archive(archive, path)
+    if local:
+        download.verify(local, **hashes)
+        download.extract(local, _extracted(folder, archive))
+    elif path:
+        raise UserError(f"{path}: holds neither {archive.marker} nor {archive.name}: {archive.how or 'check the path'}")
+    elif archive.url is None:
+        raise UserError(archive.how)
+    else:
+        fetched = download.fetch(archive.url, folder / archive.name, **hashes)
+        download.extract(fetched, _extracted(folder, archive))
+        if not source["keep_archives"]:
+            fetched.unlink()
+    if not find(folder, archive, path):
+        raise UserError(f"{local or archive.url}: holds no {archive.marker}: is it another corpus or release?")
+
+
+def find(folder: Path, archive: Archive, path: str | None) -> Path | None:
+    """The root of the corpus, which holds the archive's marker: at `path`, in `folder`, or up to two levels below."""
+    places = [_extracted(folder, archive)]
+    if path and Path(path).expanduser().is_dir():
+        places.insert(0, Path(path).expanduser())
+    for place in places:
+        for pattern in ("", "*/", "*/*/"):
+            for found in sorted(place.glob(pattern + archive.marker)):
+                return Path(str(found).removesuffix(archive.marker))
+    return None
+
+
+def root(folder: Path, archive: Archive, path: str | None) -> Path:
+    """The root of a corpus that `obtain` has seen to. Raises UserError when it has gone."""
+    found = find(folder, archive, path)
+    if found is None:
+        raise UserError(f"{path or folder}: holds no {archive.marker} any more: snakemake --forcerun prepare_corpus")
+    return found
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers. Raises UserError naming the line that is not UTF-8."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            text = line.decode("utf-8").strip("\r")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}:{number}: not UTF-8: the file is damaged, or was converted") from None
+        if text.strip():
+            yield number, text
+
+
+def seconds(start: str, end: str, where: str) -> tuple[float, float]:
+    """Start and duration of a segment from its published times. Raises UserError where they are none."""
+    try:
+        begins, ends = float(start), float(end)
+    except ValueError:
+        raise UserError(f"{where}: expected start and end in seconds, got {start} and {end}") from None
+    if not 0 <= begins < ends:
+        raise UserError(f"{where}: the segment ends at {end} s, before or where it begins, at {start} s")
+    return begins, round(ends - begins, 6)
+
+
+def check_counts(found: int, hours: float, expected: Counts, what: str) -> None:
+    """Compare a split with its published size. Raises UserError where it differs by more than 0.5 %."""
+    pairs = [(found, expected.utterances, "utterances"), (hours, expected.hours, "hours")]
+    for have, want, unit in pairs:
+        if want is not None and abs(have - want) > 0.005 * want:
+            raise UserError(
+                f"{what}: {have:.6g} {unit}, the published split has {want}: is something missing, or is it another "
+                "release? source.allow_subset: true accepts it"
+            )
+
+
+def _local_archive(archive: Archive, path: str | None) -> Path | None:
+    if not path:
+        return None
+    place = Path(path).expanduser()
+    return next((p for p in (place, place / archive.name) if p.is_file()), None)
+
+
+def _extracted(folder: Path, archive: Archive) -> Path:
+    return folder / archive.name.split(".tar")[0].split(".tgz")[0]
