@@ -23,6 +23,17 @@ def section(dataset, name):
     return experiment.dataset_config(config, dataset, name)[name]
 
 
+def running_options(dataset):
+    """What of a data set's training section does not change the weights."""
+    keys = ("checkpoint_every_steps", "gradient_checkpointing", "max_skipped_steps")
+    return {key: section(dataset, "training")[key] for key in keys}
+
+
+def training_options(dataset):
+    """What of a data set's training section changes the weights."""
+    return {k: v for k, v in section(dataset, "training").items() if k not in running_options(dataset)}
+
+
 def as_json(value):
     """A value as a script's argument."""
     return experiment.as_argument(value)

@@ -22,14 +22,12 @@ rule train_leg:
     resources:
         gpu=gpus,
         # Not params: what does not change the weights must not train them again.
-        checkpoint_every_steps=lambda w: section(w.dataset, "training")["checkpoint_every_steps"],
+        running=lambda w: as_json(running_options(w.dataset)),
         device=config["device"],
         wandb=as_json(config["wandb"]),
     params:
         model=lambda w: as_json(section(w.dataset, "model")),
-        training=lambda w: as_json(
-            {k: v for k, v in section(w.dataset, "training").items() if k != "checkpoint_every_steps"}
-        ),
+        training=lambda w: as_json(training_options(w.dataset)),
         length=lambda w: as_json(length(w.dataset)),
         legs=lambda w: legs(w.dataset),
         base_model=lambda w, input: option("base-model", input.base_model),
@@ -41,7 +39,7 @@ rule train_leg:
         " --model {params.model:q} --training {params.training:q} --length {params.length:q}"
         " --leg {wildcards.leg} --legs {params.legs} {params.base_model} {params.previous}"
         " --device {resources.device} --threads {threads} --wandb {resources.wandb:q}"
-        " --checkpoint-every-steps {resources.checkpoint_every_steps} --run {params.run:q}"
+        " --running {resources.running:q} --run {params.run:q}"
         " --label {wildcards.dataset} --log {log:q} --output {output.checkpoint:q}"
 
 

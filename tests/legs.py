@@ -13,7 +13,16 @@ OPTIONS = {**DEFAULTS, "batch_budget": 8, "batch_size": 4, "warmup_steps": 2}
 
 
 def train(
-    prepared, run, leg=1, legs=1, steps=6, previous=None, architecture="contextnet_dummy", dropout=True, **options
+    prepared,
+    run,
+    leg=1,
+    legs=1,
+    steps=6,
+    previous=None,
+    architecture="contextnet_dummy",
+    dropout=True,
+    workers=0,
+    **options,
 ):
     """Train as train_leg.py does; returns the model and the finished leg's folder."""
     import transformers
@@ -36,8 +45,7 @@ def train(
         run=run,
         previous=previous,
         device="cpu",
-        workers=0,
-        checkpoint_every_steps=100,
+        workers=workers,
     )
     output = run.with_name(f"{run.name}_done")
     training.export(model, run, output, {**report, "fingerprint": "f", "model": architecture})

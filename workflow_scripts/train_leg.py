@@ -20,7 +20,7 @@ def parser():
     p.add_argument("--previous", type=Path, help="the finished leg before this one")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads, some of which read audio")
-    p.add_argument("--checkpoint-every-steps", type=int, default=200, help="steps between rolling checkpoints")
+    p.add_argument("--running", type=json.loads, required=True, help="what of `training` changes no weights, JSON")
     p.add_argument("--wandb", type=json.loads, default={"mode": "off"}, help="the config's `wandb` section, JSON")
     p.add_argument("--run", type=Path, required=True, help="folder for rolling checkpoints; survives a kill")
     p.add_argument("--output", type=Path, required=True, help="folder to write when the leg is done")
@@ -64,7 +64,7 @@ def main(args):
                 model=model,
                 manifest=args.manifest,
                 tokenizer=args.tokenizer / "tokenizer.model",
-                options=args.training,
+                options={**args.training, **args.running},
                 leg=args.leg,
                 legs=args.legs,
                 length=args.length,
@@ -72,7 +72,6 @@ def main(args):
                 previous=args.previous,
                 device=device,
                 workers=workers,
-                checkpoint_every_steps=args.checkpoint_every_steps,
                 report_to=report_to,
             )
         training.load_weights(model, run)

@@ -89,7 +89,7 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
     durations = {row["id"]: row["duration"] for row in manifests.read(manifest)}
     size = max(1, round(options.budget / np.mean(list(durations.values()))))
     section = {key: child["default"] for key, child in properties.items()}
-    section |= {"batch_budget": options.budget, "batch_size": size, **given}
+    section |= {"batch_budget": options.budget, "batch_size": size, "checkpoint_every_steps": 10**9, **given}
     times, speech = [], []
 
     class Watch(training.Guard):
@@ -119,7 +119,6 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
             previous=None,
             device=device,
             workers=0 if device == "cpu" else 4,
-            checkpoint_every_steps=10**9,
         )
     finally:
         training.Guard = guard

@@ -39,11 +39,12 @@ def test_a_broken_recording_is_named_and_leaves_no_trace(broken, prepared, log):
     assert torch.isfinite(weights(model)).all(), "batch norm's statistics included"
     report = json.loads((done / "leg.json").read_text())
     assert report["skipped_steps"] == 30, "once an epoch of two batches"
-    messages = [line for line in log.read_text().splitlines() if "skipped" in line]
+    messages = [line for line in log.read_text().splitlines() if "skipped, " in line]
     assert len(messages) == report["skipped_steps"]
     assert all(line.endswith(f"loss not finite; utterances: {ids[-1]}") for line in messages)
     history = json.loads((done / "trainer/trainer_state.json").read_text())["log_history"]
     assert all(np.isfinite(row["loss"]) for row in history if "loss" in row)
+    assert log.read_text().rstrip().endswith("30 steps were skipped")
 
 
 def test_too_many_in_a_row_stop_the_training(broken, tmp_path):
@@ -105,6 +106,9 @@ class Scaler:
     def get_scale(self):
         return self.scale
 
+    def update(self, scale):
+        self.scale = scale
+
 
 def test_a_collapsed_fp16_scale_stops_and_an_overflow_does_not():
     model = gradients_of(float("inf"))
@@ -116,6 +120,28 @@ def test_a_collapsed_fp16_scale_stops_and_an_overflow_does_not():
     watched.scaler = Scaler(0.5)
     with pytest.raises(UserError, match=r"gradient scale has collapsed to 0.5: set training.precision to bf16 or fp32"):
         watched.on_pre_optimizer_step(None, state, None, model=model)
+
+
+def test_a_broken_recording_does_not_lower_the_fp16_scale():
+    model = gradients_of(float("nan"))
+    watched = guard.Guard(model, 10)
+    watched.scaler = Scaler(1024.0)
+    watched.before(["a"])
+    watched.after(torch.tensor(float("nan")), ["a"], torch.full((1, 5), float("nan")))
+    watched.on_pre_optimizer_step(None, transformers.TrainerState(), None, model=model)
+    watched.scaler.scale = 512.0  # what the scaler does with the step
+    watched.on_step_end(None, None, None)
+    assert watched.scaler.scale == 1024
+
+
+def test_a_step_of_many_utterances_names_some(log):
+    model = gradients_of(float("nan"))
+    watched = guard.Guard(model, 10)
+    names = [f"u{n}" for n in range(300)]
+    watched.before(names)
+    watched.after(torch.tensor(1.0), names, torch.zeros(300, 5))
+    watched.on_pre_optimizer_step(None, transformers.TrainerState(), None, model=model)
+    assert "u19 and 280 more" in log.read_text()
 
 
 def test_statistics_are_those_of_every_batch_norm(prepared):

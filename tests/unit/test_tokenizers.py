@@ -79,7 +79,7 @@ def test_a_vocab_size_that_the_text_does_not_allow_names_the_limit(tmp_path, siz
 def test_validation_text_that_cannot_be_spelt_is_a_warning_with_the_characters(tmp_path):
     done = build(tmp_path, TEXTS, ["one", "größe"], "--vocab-size", 32)
     assert done.returncode == 0, done.stderr
-    assert "validation: characters 'ßö' are in no token, 1 times: the model can't write them" in done.stderr
+    assert "validation: characters 'ßö' in no token, 1 times: the model can't write them" in done.stderr
 
 
 def test_training_text_that_a_model_s_tokenizer_cannot_spell_stops_with_the_characters(tmp_path):

@@ -46,6 +46,41 @@ def test_legs_add_up_to_an_uninterrupted_training(prepared, tmp_path):
     assert losses(previous)[13] == pytest.approx(losses(whole_done)[13], rel=1e-5)
 
 
+def batches_of(monkeypatch):
+    """The utterance ids of every batch that is trained on from now on."""
+    seen = []
+    before = training.Guard.before
+    monkeypatch.setattr(training.Guard, "before", lambda guard, ids: (seen.append(sorted(ids)), before(guard, ids))[1])
+    return seen
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_every_epoch_is_shuffled_anew_and_a_restart_goes_on_in_it(prepared, tmp_path, monkeypatch, accumulation):
+    seen = batches_of(monkeypatch)
+    options = {"gradient_accumulation_steps": accumulation}
+    _, done = train(prepared, tmp_path / "whole", steps=24, **options)
+    length = json.loads((done / "leg.json").read_text())["batches_per_epoch"]
+    epochs = [seen[start : start + length] for start in range(0, len(seen) - length + 1, length)]
+    assert len(epochs) >= 2
+    ids = sorted(row["id"] for row in manifests.read(prepared / "train.jsonl"))
+    for epoch in epochs:
+        assert sorted(id for batch in epoch for id in batch) == ids
+    assert epochs[0] != epochs[1] and sorted(epochs[0]) != sorted(epochs[1]), "other batches, in another order"
+    whole, seen[:] = seen[:], []
+    previous = None
+    for leg in (1, 2, 3):
+        _, previous = train(prepared, tmp_path / f"leg{leg}", leg, 3, 24, previous, **options)
+    assert seen == whole
+
+
+def test_processes_that_read_audio_change_nothing(prepared, tmp_path):
+    whole, _ = train(prepared, tmp_path / "whole", steps=14)
+    previous = None
+    for leg in (1, 2):
+        model, previous = train(prepared, tmp_path / f"leg{leg}", leg, 2, 14, previous, workers=1)
+    assert torch.equal(weights(model), weights(whole))
+
+
 def test_more_legs_than_steps_are_refused(prepared, tmp_path):
     with pytest.raises(UserError, match="2 steps of training can't be cut into 3 legs"):
         train(prepared, tmp_path / "run", 1, 3, 2)
@@ -98,9 +133,7 @@ def test_checkpointing_trains_the_same_model(prepared, tmp_path):
 
 
 def test_accumulated_gradients_are_the_mean_of_their_batches(prepared, tmp_path, monkeypatch):
-    taken, batches = [], []
-    before = training.Guard.before
-    monkeypatch.setattr(training.Guard, "before", lambda guard, ids: (batches.append(ids), before(guard, ids))[1])
+    taken, batches = [], batches_of(monkeypatch)
     monkeypatch.setattr(
         training.Guard, "on_pre_optimizer_step", lambda *args, model, **_: taken.append(gradients(model).clone())
     )
@@ -124,9 +157,9 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(prepared, tmp_path,
 
 
 def test_the_loss_falls(prepared, tmp_path):
-    _, done = train(prepared, tmp_path / "run", steps=30, learning_rate=0.01)
-    curve = losses(done)
-    assert curve[30] < 0.7 * curve[1]
+    _, done = train(prepared, tmp_path / "run", steps=60, learning_rate=0.01)
+    curve = list(losses(done).values())
+    assert sum(curve[-11:]) < 0.6 * sum(curve[:11]), "of an epoch of 11 batches"
 
 
 @pytest.mark.parametrize("other", [{"transducer": "nemo"}, {"transducer": "nemo_fused_batch", "fused_batch_size": 3}])
@@ -176,6 +209,9 @@ def test_fp16_and_cuda_without_a_gpu_say_so(prepared, tmp_path):
         models.pick_device("cuda")
 
 
+RUNNING = {"checkpoint_every_steps": 10, "gradient_checkpointing": False, "max_skipped_steps": 10}
+
+
 def arguments(prepared, folder, **changes):
     """A train_leg.py command for a training long enough to be killed."""
     options = {
@@ -188,7 +224,7 @@ def arguments(prepared, folder, **changes):
         "legs": 1,
         "device": "cpu",
         "threads": 1,
-        "checkpoint-every-steps": 10,
+        "running": json.dumps(RUNNING),
         "run": folder / "runs/leg_1",
         "output": folder / "leg_1",
         **changes,
@@ -298,12 +334,10 @@ def test_a_nemo_file_of_garbage_is_one_line(tmp_path):
         models.restore(tmp_path / "x.nemo")
 
 
-def test_epochs_become_steps_with_the_last_short_step_counted():
-    import transformers
-
-    made = transformers.TrainingArguments(gradient_accumulation_steps=2, use_cpu=True)
-    assert training.total_steps(11, made, {"num_train_epochs": 3}) == 18
-    assert training.total_steps(11, made, {"max_steps": 7}) == 7
+def test_epochs_become_steps():
+    assert training.total_steps(6, {"num_train_epochs": 3}) == 18
+    assert training.total_steps(6, {"num_train_epochs": 0.01}) == 1
+    assert training.total_steps(6, {"max_steps": 7}) == 7
 
 
 def test_an_offline_wandb_run_holds_the_loss_and_goes_on_with_the_same_id(prepared, tmp_path):

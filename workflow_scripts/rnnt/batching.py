@@ -51,7 +51,7 @@ def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
     """Duration in seconds and number of tokens of every utterance of a `load_dataset`."""
     plain = dataset.with_format(None)
     processor = tokenizers.load(tokenizer.read_bytes())
-    counts = [len(tokens) for tokens in processor.encode(list(plain["text"]))]
+    counts = [len(processor.encode(text)) for text in plain["text"]]
     return np.array(plain["duration"], dtype=float), np.array(counts, dtype=int)
 
 

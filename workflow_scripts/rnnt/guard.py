@@ -8,6 +8,8 @@ import transformers
 from rnnt import console, models
 from rnnt.errors import UserError
 
+NAMES = 20  # utterances in one message
+
 
 class Guard(transformers.TrainerCallback):
     """A step whose loss or gradient is not finite changes nothing; too many of them in a row end the training.
@@ -23,6 +25,7 @@ class Guard(transformers.TrainerCallback):
         self.bad: list[str] = []  # those among them whose loss was not finite
         self.last: torch.Tensor | None = None
         self.scaler = None
+        self.scale_before: float | None = None
 
     def before(self, ids: list[str]) -> None:
         """Called before each batch of a step."""
@@ -37,6 +40,7 @@ class Guard(transformers.TrainerCallback):
             return loss
         broken = (~torch.isfinite(audio).all(dim=1)).tolist()
         self.bad = self.bad + ([id for id, is_broken in zip(ids, broken, strict=True) if is_broken] or ids)
+        # The Trainer's running sum would never recover from a NaN.
         return torch.zeros_like(loss) if self.last is None else self.last
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
@@ -57,13 +61,20 @@ class Guard(transformers.TrainerCallback):
         model.zero_grad()  # The optimizer passes over parameters that have no gradient.
         self.statistics.restore()
         what, names = ("loss", bad) if bad else ("gradient", ids)
-        state.log_history.append({"step": state.global_step + 1, "skipped": names})
-        console.log.warning(
-            "step %d skipped, %s not finite; utterances: %s", state.global_step + 1, what, ", ".join(names)
-        )
+        state.log_history.append({"step": state.global_step + 1, "skipped": names[:NAMES]})
+        named = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+        console.log.warning("step %d skipped, %s not finite; utterances: %s", state.global_step + 1, what, named)
+        if self.scaler is not None:
+            self.scale_before = scale
         skipped = {row["step"] for row in state.log_history if "skipped" in row}
         if all(step in skipped for step in range(state.global_step + 2 - self.limit, state.global_step + 2)):
             raise UserError(
                 f"{self.limit} steps in a row had a loss or gradient that is not finite (training.max_skipped_steps): "
                 f"listen to {', '.join(names[:3])}, lower training.learning_rate, or try training.precision fp32"
             )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Called by the Trainer after the step: a bad recording is no reason for a lower fp16 scale."""
+        if self.scale_before is not None:
+            self.scaler.update(self.scale_before)
+            self.scale_before = None

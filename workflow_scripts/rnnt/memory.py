@@ -50,25 +50,27 @@ def measure(step, optimizer: str, seconds: float, tokens: int, precision: str) -
     """
     parameters = [parameter for parameter in step.parameters() if parameter.requires_grad]
     networks, kept = [], []
-    with _untouched(step), _autocast(step, precision):
+    with _untouched(step):
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)  # so that no run pays for them
-        for utterances in (1, 2):
+        # The first run is not counted: it pays for what the libraries set up once.
+        for utterances in (1, 1, 2):
             batch = noise(step, utterances, seconds, tokens)
-            with _account(step) as account:
+            # A context for each run: it keeps the weights in low precision, which each has to make.
+            with _account(step) as account, _autocast(step, precision):
                 encoded, _, decoded, _ = step.encode(**batch)
                 kept.append(account.now())
                 outputs = [output for output in (encoded, decoded) if output.requires_grad]  # not of a frozen encoder
                 torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
             networks.append(account.peak)
         frames_per_second = encoded.shape[-1] / seconds
-        lattice, cells = _measure_lattice(step, encoded[:1].detach(), decoded[:1].detach())
+        lattice, cells = _measure_lattice(step, encoded[:1].detach(), decoded[:1].detach(), precision)
     return Memory(
         weights=sum(tensor.nbytes for tensor in (*step.parameters(), *step.buffers())),
         gradients=sum(parameter.nbytes for parameter in parameters),
-        optimizer=optimizer_bytes(parameters, optimizer),
-        networks=_line(1, *networks),
-        kept=_line(1, *kept),
+        optimizer=optimizer_bytes(step, optimizer),
+        networks=_line(1, *networks[1:]),
+        kept=_line(1, *kept[1:]),
         lattice=lattice,
         seconds=seconds,
         cells=cells,
@@ -76,7 +78,9 @@ def measure(step, optimizer: str, seconds: float, tokens: int, precision: str) -
     )
 
 
-def _measure_lattice(step, encoded: torch.Tensor, decoded: torch.Tensor) -> tuple[tuple[float, float], int]:
+def _measure_lattice(
+    step, encoded: torch.Tensor, decoded: torch.Tensor, precision: str
+) -> tuple[tuple[float, float], int]:
     """What the transducer step takes by the number of utterances, and their cells."""
     count = 1
     if step.transducer != "fused":
@@ -89,19 +93,26 @@ def _measure_lattice(step, encoded: torch.Tensor, decoded: torch.Tensor) -> tupl
         outputs = [output.repeat(utterances, 1, 1).requires_grad_() for output in (encoded, decoded)]
         lengths = [torch.full((utterances,), length, device=encoded.device) for length in (frames, labels)]
         tokens = torch.zeros(utterances, labels, dtype=torch.long, device=encoded.device)
-        with _account(step) as account:
+        with _account(step) as account, _autocast(step, precision):
             step.joint_loss(outputs[0], lengths[0], outputs[1], tokens, lengths[1]).backward()
         peaks.append(account.peak)
     return _line(count, *peaks), frames * (labels + 1)
 
 
-def optimizer_bytes(parameters: list, optimizer: str) -> int:
-    """State of AdamW: two fp32 moments a weight; with bitsandbytes' 8 bits (arXiv 2110.02861) two bytes and, for each
-    block of 256, two fp32 scales, but fp32 for tensors of less than 4096."""
-    if optimizer == "adamw_torch":
-        return sum(8 * parameter.numel() for parameter in parameters)
-    sizes = [parameter.numel() for parameter in parameters]
-    return sum(2 * size + 8 * math.ceil(size / 256) if size >= 4096 else 8 * size for size in sizes)
+def optimizer_bytes(model: torch.nn.Module, optimizer: str) -> int:
+    """State of AdamW for what is trained of a model: two fp32 moments a weight.
+
+    With bitsandbytes' 8 bits (arXiv 2110.02861) two bytes and, for each block of 256, two fp32 scales; but fp32 for
+    tensors of less than 4096, and for embeddings, as the Trainer has it.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    total = 0
+    for parameter in model.parameters():
+        size = parameter.numel()
+        small = size < 4096 or id(parameter) in embeddings
+        if parameter.requires_grad:
+            total += 8 * size if optimizer == "adamw_torch" or small else 2 * size + 8 * math.ceil(size / 256)
+    return total
 
 
 def of_batch(memory: Memory, bucket: batching.Bucket) -> tuple[float, float]:
@@ -132,21 +143,21 @@ def largest_budget(fits: Callable[[float], bool], most: float) -> float | None:
 
 
 def capacity(device: str, share: float = 1.0) -> int:
-    """Bytes of memory a process may fill: of the GPU, or of `share` of the machine or its control group."""
+    """Bytes of memory a process may fill: of the GPU, or of `share` of the machine within its control group."""
     if device == "cuda":
         return torch.cuda.get_device_properties().total_memory
     import psutil
 
-    total = psutil.virtual_memory().total
+    total = int(psutil.virtual_memory().total * share)
     if CGROUP.is_file() and (limit := CGROUP.read_text().strip()).isdigit():
         total = min(total, int(limit))
-    return int(total * share)
+    return total
 
 
-def available(device: str) -> int:
-    """Bytes of memory that are free now."""
+def room(device: str, weights: int) -> int:
+    """Bytes that a training may take beside its weights, which are there: what is free, and what it holds now."""
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - weights
     import psutil
 
     free = psutil.virtual_memory().available
@@ -155,9 +166,10 @@ def available(device: str) -> int:
     return free
 
 
-def try_batch(step, bucket: batching.Bucket, precision: str) -> int | None:
+def try_batch(step, bucket: batching.Bucket, precision: str, optimizer: int) -> int | None:
     """Forward and backward of a bucket's largest batch; its peak in bytes above what was there.
 
+    Beside `optimizer` bytes, for the state that will be there from the second step on.
     None where that is not known: to follow NeMo's loss on a CPU, tensor by tensor, makes it ten times slower.
     Leaves weights, batch norm statistics and random state as they were.
     Raises torch.OutOfMemoryError or RuntimeError when it does not fit.
@@ -165,8 +177,10 @@ def try_batch(step, bucket: batching.Bucket, precision: str) -> int | None:
     known = step.transducer == "fused" or next(step.parameters()).is_cuda
     with _untouched(step):
         batch = noise(step, bucket.utterances, bucket.seconds, bucket.tokens)
+        state = torch.empty(optimizer, dtype=torch.uint8, device=batch["audio"].device)
         with _autocast(step, precision), _account(step) if known else contextlib.nullcontext() as account:
             step(**batch)["loss"].backward()
+        del state
     return account.peak if known else None
 
 

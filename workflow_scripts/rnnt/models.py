@@ -128,7 +128,10 @@ def checkpoint_encoder(model) -> None:
 
         def call(*args, **kwargs):
             contexts = lambda: (contextlib.nullcontext(), _without_statistics(block))  # noqa: E731
-            return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+            # All as positional arguments: checkpoint looks for the device of the random state in those alone.
+            return checkpoint(
+                lambda args, kwargs: forward(*args, **kwargs), args, kwargs, use_reentrant=False, context_fn=contexts
+            )
 
         return call
 

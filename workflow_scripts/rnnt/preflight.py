@@ -43,6 +43,10 @@ class Flight(NamedTuple):
         """The bucket whose largest batch takes the most memory."""
         return memory.worst(self.taken, self.buckets(budget))
 
+    def try_batch(self, bucket: batching.Bucket) -> int | None:
+        """Forward and backward of a bucket's largest batch: its peak in bytes (memory.try_batch)."""
+        return memory.try_batch(self.step, bucket, self.options["precision"], self.taken.optimizer)
+
     def fits(self, buckets: list[batching.Bucket], room: float) -> bool:
         """Whether a training with these buckets takes at most `room` bytes beside its weights."""
         return memory.of_training(self.taken, memory.worst(self.taken, buckets)) <= room
@@ -84,7 +88,7 @@ def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | N
             if budget is None:
                 raise UserError(advice(flight, float(flight.durations.max())))
             try:
-                memory.try_batch(flight.step, flight.worst(budget), flight.options["precision"])
+                flight.try_batch(flight.worst(budget))
             except Exception as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -131,13 +135,13 @@ def report(flight: Flight, budget: float | None, sampler: batching.BatchSampler,
 def try_worst_batch(flight: Flight, budget: float | None) -> None:
     """Forward and backward of the worst batch. Raises UserError when it does not fit."""
     bucket = flight.worst(budget)
-    needed, free = memory.of_training(flight.taken, bucket), memory.available(flight.device)
+    needed, free = memory.of_training(flight.taken, bucket), memory.room(flight.device, flight.taken.weights)
     # On a CPU the system would kill the process instead of telling it.
     if flight.device == "cpu" and needed > free:
         raise UserError(f"{_size(needed)} of memory are needed, {_size(free)} are free: {advice(flight, budget)}")
     started = time.monotonic()
     with advice_when_out_of_memory(flight, budget):
-        peak = memory.try_batch(flight.step, bucket, flight.options["precision"])
+        peak = flight.try_batch(bucket)
     predicted = _size(sum(memory.of_batch(flight.taken, bucket)) + flight.taken.gradients)
     console.log.info(
         "tried the worst batch, %d utterances of %.1f s with %d tokens: %.1f s%s",
@@ -151,17 +155,20 @@ def try_worst_batch(flight: Flight, budget: float | None) -> None:
 
 def advice(flight: Flight, budget: float | None) -> str:
     """Which keys to change, and to what, when the batches of `budget` do not fit the memory."""
-    options, room = flight.options, memory.available(flight.device) * memory.HEADROOM[flight.device]
+    options = flight.options
+    room = memory.room(flight.device, flight.taken.weights) * memory.HEADROOM[flight.device]
     changes = []
     # At most 0.8 of what it was: that did not fit, whatever was predicted.
     if options["batching"] == "fixed":
         now = options["batch_size"]
-        smaller = memory.largest_budget(lambda size: flight.fits(flight.buckets(budget, int(size)), room), now * 0.8)
-        if smaller and smaller >= 1:
+        smaller = memory.largest_budget(lambda size: flight.fits(flight.buckets(None, int(size)), room), now * 0.8)
+        if smaller and 1 <= int(smaller) < now:
             changes.append(f"training.batch_size from {now} to {int(smaller)}")
-    else:
+    elif options["batch_budget"] != "auto":
         smaller = memory.largest_budget(lambda seconds: flight.fits(flight.buckets(seconds), room), budget * 0.8)
-        if smaller:
+        if smaller and sum(memory.of_batch(flight.taken, flight.worst(smaller))) < sum(
+            memory.of_batch(flight.taken, flight.worst(budget))
+        ):
             changes.append(f"training.batch_budget from {budget:g} to {smaller:g}")
     others = {"transducer": "fused", "gradient_checkpointing": True, "optimizer": "adamw_8bit", "precision": "bf16"}
     changes += [f"training.{key} to {str(value).lower()}" for key, value in others.items() if options[key] != value]

@@ -182,7 +182,7 @@ def verdict(report: dict, reinitialize_decoder: bool) -> str | None:
 def warnings(report: dict) -> list[str]:
     """A line for each split but train with characters that no token covers: the model can't write them."""
     return [
-        f"{split}: characters {figures['characters_not_covered']!r} are in no token, {figures['unknown_tokens']} times: "
+        f"{split}: characters {figures['characters_not_covered']!r} in no token, {figures['unknown_tokens']} times: "
         "the model can't write them"
         for split, figures in report["splits"].items()
         if figures["unknown_tokens"] and split != "train"

@@ -84,7 +84,6 @@ def train_leg(
     previous: Path | None,
     device: str,
     workers: int,
-    checkpoint_every_steps: int,
     report_to: str = "none",
 ) -> dict:
     """Train `model` (NeMo) to the end of `leg` of `legs`; return what was done, for leg.json.
@@ -96,17 +95,21 @@ def train_leg(
     and when too many steps in a row come to nothing.
     """
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
-    arguments = _arguments(options, run, device, workers, checkpoint_every_steps, report_to)
+    arguments = _arguments(options, run, device, workers, report_to)
     step = Transducer(model, options["transducer"], options["fused_batch_size"]).to(device)
     if options["gradient_checkpointing"]:
         models.checkpoint_encoder(model)
-    frozen = leg <= options["frozen_encoder_legs"]
-    model.encoder.requires_grad_(not frozen)
+    frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg, legs))
+    model.encoder.requires_grad_(not always_frozen)
     flight = preflight.measure(step, options, *batching.sizes(dataset, tokenizer), arguments.world_size)
     budget = preflight.settle_budget(flight, run, previous)
+    if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
+        model.encoder.requires_grad_(False)
+        flight = preflight.measure(step, options, flight.durations, flight.tokens, arguments.world_size)
     sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size)
     padding = batching.padding(sampler, flight.durations)
-    arguments.max_steps = total = total_steps(len(sampler) // arguments.world_size, arguments, length)
+    steps_per_epoch = -(-len(sampler) // (arguments.world_size * arguments.gradient_accumulation_steps))
+    arguments.max_steps = total = total_steps(steps_per_epoch, length)
     if total < legs:
         raise UserError(
             f"{total} steps of training can't be cut into {legs} legs: lower evaluation.legs, or train longer"
@@ -124,7 +127,7 @@ def train_leg(
         args=arguments,
         train_dataset=dataset,
         data_collator=batching.collate,
-        callbacks=[LegEnd(end, stop), Progress(leg, legs, total)],
+        callbacks=[Epochs(sampler, steps_per_epoch), LegEnd(end, stop), Progress(leg, legs, total)],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     started = time.monotonic()
@@ -146,6 +149,7 @@ def train_leg(
         "total_steps": total,
         "utterances": len(dataset),
         "batch_budget": budget,
+        "batches_per_epoch": len(sampler),
         "padding": round(padding, 4),
         "skipped_steps": skipped_steps(newest_checkpoint(run)),
         "parameters": models.count_parameters(model),
@@ -154,17 +158,14 @@ def train_leg(
     }
 
 
-def total_steps(batches: int, arguments: transformers.TrainingArguments, length: dict) -> int:
-    """Optimizer steps of the whole training, from `max_steps` or `num_train_epochs` and the batches of an epoch."""
+def total_steps(steps_per_epoch: int, length: dict) -> int:
+    """Optimizer steps of the whole training, from `max_steps` or `num_train_epochs`."""
     if "max_steps" in length:
         return length["max_steps"]
-    steps_per_epoch = -(-batches // arguments.gradient_accumulation_steps)
     return max(1, round(steps_per_epoch * length["num_train_epochs"]))
 
 
-def _arguments(
-    options: dict, run: Path, device: str, workers: int, checkpoint_every_steps: int, report_to: str
-) -> transformers.TrainingArguments:
+def _arguments(options: dict, run: Path, device: str, workers: int, report_to: str) -> transformers.TrainingArguments:
     if options["precision"] == "fp16" and device != "cuda":
         raise UserError("training.precision: fp16 needs a CUDA GPU, and there is none here: use bf16 or fp32")
     return transformers.TrainingArguments(
@@ -181,7 +182,7 @@ def _arguments(
         use_cpu=device == "cpu",
         seed=options["seed"],
         save_strategy="steps",
-        save_steps=checkpoint_every_steps,
+        save_steps=options["checkpoint_every_steps"],
         save_total_limit=2,
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
@@ -213,6 +214,8 @@ class LegTrainer(transformers.Trainer):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
+            # Of its own: each iterator draws a seed for its workers, and a resumed training makes one more.
+            generator=torch.Generator(),
         )
         return self.accelerator.prepare(loader)
 
@@ -240,6 +243,17 @@ class LegEnd(transformers.TrainerCallback):
         """Called by the Trainer after each optimizer step."""
         if state.global_step >= self.end or self.stop.asked:
             control.should_save = control.should_log = control.should_training_stop = True
+
+
+class Epochs(transformers.TrainerCallback):
+    """Tell the sampler which epoch begins: accelerate's wrappers hide it from the Trainer."""
+
+    def __init__(self, sampler: batching.BatchSampler, steps_per_epoch: int):
+        self.sampler, self.steps_per_epoch = sampler, steps_per_epoch
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Called by the Trainer before it draws an epoch's first batch, or the next one after a restart."""
+        self.sampler.epoch = state.global_step // self.steps_per_epoch
 
 
 class StopRequest:
@@ -282,7 +296,15 @@ class Progress(transformers.TrainerCallback):
         """Called by the Trainer at the end of the leg."""
         self.bar.close()
         last = next((row for row in reversed(state.log_history) if "loss" in row), {"loss": float("nan")})
-        console.log.info("%s: step %d of %d, loss %.3f", self.label, state.global_step, self.total, last["loss"])
+        skipped = sum("skipped" in row for row in state.log_history)
+        console.log.info(
+            "%s: step %d of %d, loss %.3f%s",
+            self.label,
+            state.global_step,
+            self.total,
+            last["loss"],
+            f"; {skipped} steps were skipped" if skipped else "",
+        )
 
 
 def newest_checkpoint(run: Path) -> Path | None:
