@@ -137,3 +137,26 @@ def test_a_hub_data_set_with_a_wrong_column_or_split_says_so(parquet, tmp_path):
         hub.prepare({**source, "text_column": "sentence"}, tmp_path / "out", 1, console.progress)
     with pytest.raises(UserError, match="split `dev` can't be loaded"):
         hub.prepare({**source, "splits": ["dev"]}, tmp_path / "out", 1, console.progress)
+
+
+@pytest.mark.parametrize(
+    ("revision", "wanted"),
+    [
+        (None, {"name": "en", "revision": None}),
+        ("refs/convert/parquet", {"name": None, "revision": "refs/convert/parquet", "data_dir": "en"}),
+    ],
+)
+def test_the_hub_s_own_conversion_has_a_folder_for_each_configuration(tmp_path, monkeypatch, revision, wanted):
+    import datasets
+
+    asked = {}
+
+    def load_dataset(path, split, **options):
+        asked.update(options)
+        raise ValueError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = {"name": "some/corpus", "config": "en", "revision": revision, "splits": ["train"]}
+    with pytest.raises(UserError, match="some/corpus: split `train` can't be loaded"):
+        hub.prepare(source, tmp_path, 1, console.progress)
+    assert asked == wanted

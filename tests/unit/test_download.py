@@ -16,11 +16,15 @@ import sys
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import soundfile
 
-from conftest import SCRIPTS
+import trees
+from conftest import SCRIPTS, SHARED_DATA
 from rnnt import console, download
+from rnnt.corpora import librispeech, switchboard, tedlium
 from rnnt.errors import UserError
 
 CONTENT = random.Random(1).randbytes(2_000_000)
@@ -543,3 +547,89 @@ def test_extraction_checks_the_room_and_cleans_up_when_the_disk_fills(tmp_path, 
     monkeypatch.setattr(tarfile, "copyfileobj", full)
     assert str(folder) in fails("the disk is full", download.extract, archive, folder)
     assert nothing_left(folder)
+
+
+# --- whole corpora
+
+
+def serve_corpus(server, tree, name):
+    """Pack a tree as its publisher does; its hash. The connection drops twice."""
+    folder = tree.parent / "packed"
+    folder.mkdir()
+    with tarfile.open(folder / name, "w:gz", compresslevel=1) as file:
+        for path in sorted(tree.iterdir()):
+            file.add(path, path.name)
+    server.content = (folder / name).read_bytes()
+    server.script = [{"drop": len(server.content) // 3}, {"drop": len(server.content) // 3}]
+    return hashlib.sha256(server.content).hexdigest()
+
+
+def obtain(module, server, split, folder):
+    """Prepare a source from the server, twice, and list the split."""
+    source = {**trees.SOURCE, "allow_subset": False, "url": server.url.rsplit("/", 1)[0], "splits": [split]}
+    for _ in range(2):
+        module.prepare(source, folder, 1, None)
+    return source, list(module.utterances(source, split, folder))
+
+
+def shared_tree(tree, names):
+    """Those folders of the real trees beside the project."""
+    if not (SHARED_DATA / "corpora").is_dir():
+        pytest.skip("no ../shared/data/corpora here")
+    for name in names:
+        shutil.copytree(SHARED_DATA / "corpora" / name, tree / name)
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.shared_data)])
+def test_librispeech_is_downloaded_over_a_bad_connection(server, tmp_path, monkeypatch, real):
+    tree = tmp_path / "tree"
+    shared_tree(tree, ["LibriSpeech/test-other"]) if real else trees.librispeech(tree)
+    monkeypatch.setitem(librispeech.SHA256, "test-other", serve_corpus(server, tree, "test-other.tar.gz"))
+    _, found = obtain(librispeech, server, "test-other", tmp_path / "data")
+    assert len(found) == (20 if real else 4)
+    assert len(server.seen) == 3 and server.served == len(server.content), "nothing twice"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["test-other"], "the archive is removed"
+    for utterance in found:
+        original = tree / "LibriSpeech" / utterance.audio_filepath.split("LibriSpeech/")[1]
+        assert original.read_bytes() == Path(utterance.audio_filepath).read_bytes()
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.shared_data)])
+def test_tedlium_is_downloaded_over_a_bad_connection_with_its_links(server, tmp_path, monkeypatch, real):
+    tree = tmp_path / "tree"
+    if real:
+        shared_tree(tree, ["TEDLIUM_release-3"])
+        subprocess.run(["bash", SHARED_DATA / "link_tedlium.sh", tree / "TEDLIUM_release-3"], check=True)
+    else:
+        trees.tedlium(tree)
+    monkeypatch.setattr(tedlium, "SHA256", serve_corpus(server, tree, "TEDLIUM_release-3.tgz"))
+    source, found = obtain(tedlium, server, "train", tmp_path / "data")
+    assert len(found) == (12 if real else 2) and len(server.seen) == 3
+    assert all(Path(u.audio_filepath).is_symlink() and soundfile.info(u.audio_filepath).frames for u in found)
+    assert len(list(tedlium.utterances(source, "dev", tmp_path / "data"))) == (6 if real else 2)
+
+
+def test_a_download_of_another_corpus_is_refused_by_its_hash(server, tmp_path):
+    trees.librispeech(tmp_path / "tree")
+    serve_corpus(server, tmp_path / "tree", "TEDLIUM_release-3.tgz")
+    with pytest.raises(UserError, match=tedlium.SHA256):
+        obtain(tedlium, server, "train", tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_switchboard_s_transcripts_are_downloaded(server, tmp_path):
+    trees.switchboard(tmp_path / "tree")
+    (tmp_path / "transcripts").mkdir()
+    (tmp_path / "tree/swb_ms98_transcriptions").rename(tmp_path / "transcripts/swb_ms98_transcriptions")
+    serve_corpus(server, tmp_path / "transcripts", "switchboard_word_alignments.tar.gz")
+    source = {
+        **trees.SOURCE,
+        "path": str(tmp_path / "tree/LDC97S62"),
+        "transcripts": None,
+        "url": server.url.rsplit("/", 1)[0],
+        "splits": ["train"],
+        "validation_utterances": 4,
+        "max_copies": 300,
+    }
+    switchboard.prepare(source, tmp_path / "data", 1, None)
+    assert len(list(switchboard.utterances(source, "train", tmp_path / "data"))) == 8

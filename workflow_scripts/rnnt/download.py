@@ -278,7 +278,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _bar(total: int | None, label: str, initial: int = 0) -> tqdm:
-    shown = console.bar(total, label, initial=initial)
+    shown = console.bar(total, label, "B", initial)
     shown.unit, shown.unit_scale = "B", True
     return shown
 

@@ -57,8 +57,11 @@ def _load(source: dict, split: str):
     import datasets
 
     datasets.disable_progress_bars()
+    where = {"name": source["config"], "revision": source["revision"]}
+    if source["revision"] == "refs/convert/parquet":  # a folder for each configuration
+        where |= {"name": None, "data_dir": source["config"]}
     try:
-        return datasets.load_dataset(source["name"], source["config"], revision=source["revision"], split=split)
+        return datasets.load_dataset(source["name"], split=split, **where)
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise UserError(

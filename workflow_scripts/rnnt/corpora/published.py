@@ -51,7 +51,8 @@ def obtain(source: dict, folder: Path, archive: Archive, path: str | None) -> No
         fetched = download.fetch(archive.url, folder / archive.name, **hashes)
         download.extract(fetched, _extracted(folder, archive))
         if not source["keep_archives"]:
-            fetched.unlink()
+            for path in (fetched, *folder.glob(f"{fetched.name}.*")):  # and the notes about it
+                path.unlink()
     if not find(folder, archive, path):
         raise UserError(f"{local or archive.url}: holds no {archive.marker}: is it another corpus or release?")
 

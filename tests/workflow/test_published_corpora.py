@@ -1,0 +1,75 @@
+"""The four corpora through the rules that prepare them, and the full-size configurations through a dry run."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import trees
+from rnnt import manifests
+
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+
+
+def snakemake(folder, *arguments):
+    env = {"PATH": f"{Path(SNAKEMAKE).parent}:/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run([SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, env=env)
+
+
+@pytest.mark.parametrize("name", ["paper", "esb"])
+def test_a_dry_run_of_a_full_size_experiment_takes_seconds(checkout, name):
+    started = time.monotonic()
+    done = snakemake(checkout, "--dry-run", "--configfile", f"config/{name}.yaml")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started <= 5
+    if name == "paper":
+        assert "train_kept_leg          8" in done.stdout + done.stderr, "half and end of four data sets"
+
+
+def test_all_four_corpora_become_manifests(checkout, tmp_path):
+    for split, speaker in (("train-clean-100", "14"), ("dev-clean", "16"), ("test-other", "17")):
+        trees.librispeech(tmp_path, split, [speaker])
+    trees.voice(tmp_path)
+    trees.tedlium(tmp_path)
+    trees.switchboard(tmp_path)
+    config = yaml.safe_load((checkout / "config/paper.yaml").read_text())
+    datasets = config["datasets"]
+    datasets["librispeech"]["splits"] = {
+        "train": "train-clean-100", "validation": "dev-clean", "test_other": "test-other",
+    }  # fmt: skip
+    for dataset in datasets.values():
+        dataset["source"] |= {"path": str(tmp_path), "allow_subset": True}
+    datasets["switchboard"]["source"] |= {
+        "path": str(tmp_path / "LDC97S62"),
+        "transcripts": str(tmp_path),
+        "hub5_audio": str(tmp_path / "eval2000"),
+        "hub5_transcripts": None,
+        "validation_utterances": 3,
+    }
+    (checkout / "mine.yaml").write_text(yaml.safe_dump({"datasets": datasets}))
+    targets = [f"results/{name}/manifests" for name in datasets]
+    done = snakemake(checkout, "--cores", "2", *targets, "--configfile", "mine.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    texts = {
+        name: [row["text"] for row in manifests.read(checkout / f"results/{name}/manifests/train.jsonl")]
+        for name in datasets
+    }
+    assert texts == {
+        "librispeech": ["it's utterance a", "it's utterance b"],
+        "common_voice": ['"good-bye," said the boy.', 'don\'t go, "ann".'],
+        "tedlium": ["it's fine", "so we don't"],
+        "switchboard": ["hi yeah i'd", "uh-huh", "westmin- them"] * 3,
+    }
+    summary = json.loads((checkout / "results/tedlium/manifests/summary.json").read_text())
+    assert summary["train"]["cleaning"]["join split contractions"]["utterances"] == 2
+
+    overlay = {"datasets": {"tedlium": {**datasets["tedlium"], "text": {"rules": "none"}}}}
+    (checkout / "none.yaml").write_text(yaml.safe_dump(overlay))
+    done = snakemake(checkout, "--cores", "2", "results/tedlium/manifests", "--configfile", "mine.yaml", "none.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = manifests.read(checkout / "results/tedlium/manifests/train.jsonl")
+    assert [row["text"] for row in rows] == ["it 's <unk> fine", "so we don 't"]
