@@ -22,6 +22,7 @@ LIGHT = [
     "huggingface-hub",
     "jiwer",
     "jsonschema",
+    "kaldialign",
     "pyyaml",
     "sentencepiece",
     "soundfile",

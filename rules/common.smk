@@ -117,13 +117,31 @@ def previous_leg(wildcards):
 
 
 def leg_checkpoint(wildcards):
-    return checkpoint(wildcards.dataset, int(wildcards.leg))
+    """Leg 0 is the pretrained model as it is."""
+    leg = int(wildcards.leg)
+    return checkpoint(wildcards.dataset, leg) if leg else f"results/{wildcards.dataset}/checkpoints/pretrained"
 
 
-def metrics(dataset, search):
-    """The metrics of a data set's test splits after its last leg."""
-    folder = f"results/{dataset}/evaluation/leg_{legs(dataset)}/{search}"
-    return [f"{folder}/{split}.json" for split in splits(dataset, "test")]
+def evaluations(dataset, search, suffix=".json"):
+    """The metrics (or hypotheses) of a data set's test splits after its last leg; `zero_shot`: before the first."""
+    if search == "zero_shot":
+        if not section(dataset, "model")["init_from"]:
+            return []
+        folder = f"results/{dataset}/evaluation/leg_0/beam"
+    else:
+        folder = f"results/{dataset}/evaluation/leg_{legs(dataset)}/{search}"
+    return [f"{folder}/{split}{suffix}" for split in splits(dataset, "test")]
+
+
+def of_all(search, suffix=".json"):
+    """The same of all data sets."""
+    return [path for dataset in config["datasets"] for path in evaluations(dataset, search, suffix)]
+
+
+def base_models():
+    """The pretrained models of all data sets, each once."""
+    found = (base_model(type("Wildcards", (), {"dataset": dataset})) for dataset in config["datasets"])
+    return sorted({str(path) for path in found if path})
 
 
 def interim_metrics(dataset):

@@ -1,6 +1,24 @@
 """Transcribe and score."""
 
 
+rule wrap_base_model:
+    """Put the pretrained model beside the trained ones, to be evaluated untouched."""
+    input:
+        base_model=base_model,
+        script="workflow_scripts/wrap_base_model.py",
+    output:
+        checkpoint=directory("results/{dataset}/checkpoints/pretrained"),
+    log:
+        "logs/{dataset}/wrap_base_model.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        name=lambda w: section(w.dataset, "model")["init_from"],
+    shell:
+        "python {input.script} --base-model {input.base_model:q} --name {params.name:q}"
+        " --log {log:q} --output {output.checkpoint:q}"
+
+
 rule transcribe_split:
     """Transcribe a split with a leg's checkpoint: greedy search after every leg, beam search after the last."""
     input:
@@ -38,6 +56,7 @@ rule score_hypotheses:
     input:
         hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
         decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
+        manifests="results/{dataset}/manifests",
         script="workflow_scripts/score_hypotheses.py",
     output:
         metrics="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.json",
@@ -45,6 +64,8 @@ rule score_hypotheses:
         "logs/{dataset}/score_leg_{leg}_{search}_{split}.log",
     conda:
         "../envs/light.yaml"
+    threads: 2
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --workers {threads}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"

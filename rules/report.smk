@@ -1,11 +1,12 @@
-"""The table."""
+"""The table, and what it rests on."""
 
 
 rule make_dataset_table:
     """One data set's rows of the table, once its interim evaluations are done too."""
     input:
-        greedy=lambda w: metrics(w.dataset, "greedy"),
-        beam=lambda w: metrics(w.dataset, "beam"),
+        greedy=lambda w: evaluations(w.dataset, "greedy"),
+        beam=lambda w: evaluations(w.dataset, "beam"),
+        zero_shot=lambda w: evaluations(w.dataset, "zero_shot"),
         interim=lambda w: interim_metrics(w.dataset),
         script="workflow_scripts/make_wer_table.py",
     output:
@@ -16,27 +17,52 @@ rule make_dataset_table:
     conda:
         "../envs/light.yaml"
     shell:
-        "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --log {log:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q}"
+        "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
+        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q}"
 
 
 rule make_wer_table:
-    """The word error rates of all data sets."""
+    """The word error rates of all data sets, and beside them what they rest on."""
     input:
-        greedy=[path for name in config["datasets"] for path in metrics(name, "greedy")],
-        beam=[path for name in config["datasets"] for path in metrics(name, "beam")],
+        greedy=of_all("greedy"),
+        beam=of_all("beam"),
+        zero_shot=of_all("zero_shot"),
         interim=[path for name in config["datasets"] for path in interim_metrics(name)],
+        comparisons="results/comparisons.csv",
+        base_models=base_models(),
         script="workflow_scripts/make_wer_table.py",
+        provenance_script="workflow_scripts/make_provenance.py",
     output:
         csv="results/wer_table.csv",
         markdown="results/wer_table.md",
+        provenance="results/provenance.json",
     log:
         "logs/make_wer_table.log",
     conda:
         "../envs/light.yaml"
+    resources:
+        # Not a param: what changes no result must not make the table anew.
+        config=as_json(config),
     shell:
-        "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --log {log:q}"
-        " --csv {output.csv:q} --markdown {output.markdown:q}"
+        "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
+        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q} &&"
+        " python {input.provenance_script} --metrics {input.greedy:q} {input.beam:q} {input.zero_shot:q}"
+        " --config {resources.config:q} --base-models {input.base_models:q} --output {output.provenance:q}"
+
+
+rule make_comparisons:
+    """Paired differences: greedy and zero-shot against beam search, and data sets that share a test set."""
+    input:
+        hypotheses=of_all("greedy", ".jsonl") + of_all("beam", ".jsonl") + of_all("zero_shot", ".jsonl"),
+        script="workflow_scripts/make_comparisons.py",
+    output:
+        comparisons="results/comparisons.csv",
+    log:
+        "logs/make_comparisons.log",
+    conda:
+        "../envs/light.yaml"
+    shell:
+        "python {input.script} --hypotheses {input.hypotheses:q} --log {log:q} --output {output.comparisons:q}"
 
 
 rule check_environment:

@@ -10,6 +10,7 @@ def parser():
     p = console.parser(__doc__)
     p.add_argument("--greedy", type=Path, nargs="+", help="metrics: .../DATASET/evaluation/LEG/greedy/SPLIT.json")
     p.add_argument("--beam", type=Path, nargs="+", help="metrics of the same splits: .../beam/SPLIT.json")
+    p.add_argument("--zero-shot", type=Path, nargs="*", default=[], help="the same of the model before training")
     p.add_argument("--csv", type=Path, required=True, help="CSV file to write")
     p.add_argument("--markdown", type=Path, help="Markdown file to write")
     p.add_argument("--show", action="store_true", help="print the CSV file that is there; write nothing")
@@ -21,14 +22,20 @@ def main(args):
         with open(args.csv, encoding="utf-8", newline="") as file:
             print(table.for_terminal(list(csv.DictReader(file))), end="")
         return
-    rows = [
-        table.row(beam.parts[-5], beam.stem, files.read_json(greedy), files.read_json(beam))
-        for greedy, beam in zip(args.greedy, args.beam, strict=True)
-    ]
+    before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in args.zero_shot}
+    rows, versions = [], []
+    for greedy, beam in zip(args.greedy, args.beam, strict=True):
+        dataset, split = beam.parts[-5], beam.stem
+        metrics = files.read_sealed(beam)
+        rows.append(table.row(dataset, split, files.read_sealed(greedy), metrics, before.get((dataset, split))))
+        versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
+    remarks = table.notes(rows, versions)
     files.write_text(args.csv, table.as_csv(rows))
-    files.write_text(args.markdown, table.as_markdown(rows))
+    files.write_text(args.markdown, table.as_markdown(rows, remarks))
     for line in table.for_terminal(rows).splitlines():
         console.log.info("%s", line)
+    for remark in remarks:
+        console.log.warning("%s", remark)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,32 @@
 
 from pathlib import Path
 
-from rnnt import console, files, scoring
+from rnnt import console, files, manifests, scoring
 
 
 def parser():
     p = console.parser(__doc__)
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text`")
+    p.add_argument("--manifest", type=Path, required=True, help="the split that was transcribed")
+    p.add_argument("--workers", type=int, default=1, help="processes")
     p.add_argument("--decoding", type=Path, required=True, help="how they were made, from transcribe_split.py")
     p.add_argument("--output", type=Path, required=True, help="JSON file for the metrics")
     return p
 
 
 def main(args):
-    metrics = scoring.score(files.read_jsonl(args.hypotheses), files.read_json(args.decoding))
-    files.write_json(args.output, metrics)
+    rows = files.read_jsonl(args.hypotheses)
+    scoring.check_complete(rows, manifests.read(args.manifest), str(args.hypotheses))
+    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers)
+    files.write_sealed(args.output, {**metrics, "hypotheses_sha256": files.sha256(args.hypotheses)})
     console.log.info(
-        "%s, %s, step %d: WER %.2f %%, CER %.2f %%, RTFx %.0f",
+        "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",
         args.hypotheses.stem,
         metrics["strategy"],
         metrics["checkpoint"]["step"],
         metrics["wer"],
+        metrics["wer_low"],
+        metrics["wer_high"],
         metrics["cer"],
         metrics["rtfx"],
     )

@@ -57,7 +57,7 @@ def main(args):
             "batch_size": args.batch_size,
             "decoding_seconds": round(seconds, 3),
             "device": device,
-            "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "total_steps", "fingerprint")},
+            "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "fingerprint", "code_version")},
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "nemo_toolkit", "transformers")},

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import random
 
 import kaldialign
@@ -16,13 +15,14 @@ DECODING = {
     "strategy": "malsd_batch",
     "beam_size": 4,
     "decoding_seconds": 2.0,
-    "checkpoint": {"model": "m", "step": 7},
+    "checkpoint": {"model": "m", "step": 7, "code_version": "abc"},
     "versions": {"code": "abc"},
 }
 
 
 def rows(*pairs):
-    return [{"id": str(i), "text": r, "pred_text": h, "duration": 3.0} for i, (r, h) in enumerate(pairs)]
+    made = {"duration": 3.0, "audio_filepath": "x.wav"}
+    return [{"id": str(i), "text": r, "pred_text": h, **made} for i, (r, h) in enumerate(pairs)]
 
 
 def test_wer_is_over_the_corpus_not_the_mean_of_utterances():
@@ -78,14 +78,16 @@ def test_scoring_needs_files_alone_and_never_torch(tmp_path):
         "score_hypotheses",
         "--hypotheses",
         tmp_path / "test.jsonl",
+        "--manifest",
+        tmp_path / "test.jsonl",
         "--decoding",
         tmp_path / "test.decoding.json",
         "--output",
         tmp_path / "test.json",
     )
     assert done.returncode == 0, done.stderr
-    assert "WER 50.00 %" in done.stderr
-    assert json.loads((tmp_path / "test.json").read_text())["wer"] == 50.0
+    assert "WER 50.00 % [50.00, 50.00]" in done.stderr
+    assert files.read_sealed(tmp_path / "test.json")["wer"] == 50.0
 
 
 def test_a_truncated_file_of_hypotheses_is_named_with_its_line(tmp_path):
@@ -94,10 +96,52 @@ def test_a_truncated_file_of_hypotheses_is_named_with_its_line(tmp_path):
     (tmp_path / "test.jsonl").write_text(whole[:-20])
     files.write_json(tmp_path / "d.json", DECODING)
     done = run_script(
-        "score_hypotheses", "--hypotheses", tmp_path / "test.jsonl", "--decoding", tmp_path / "d.json", "--output", "x"
-    )
+        "score_hypotheses", "--hypotheses", tmp_path / "test.jsonl", "--decoding", tmp_path / "d.json", "--output", "x",
+        "--manifest", tmp_path / "test.jsonl",
+    )  # fmt: skip
     assert done.returncode == 1
     assert "test.jsonl:2: expected one JSON object a line" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:-1], r"x: 1 utterances of the manifest are missing, such as 2"),
+        (lambda rows: [*rows, rows[0]], r"x: utterance 0 is there twice"),
+        (lambda rows: [*rows, {**rows[0], "id": "9"}], r"x: utterance 9 is not in the manifest"),
+        (lambda rows: [{**rows[0], "text": "other"}, *rows[1:]], r"x: utterance 0 has another reference"),
+    ],
+)
+def test_hypotheses_must_be_those_of_the_manifest(change, message):
+    manifest = rows(("a", "a"), ("b", "b"), ("c", "c"))
+    scoring.check_complete(manifest, manifest, "x")
+    with pytest.raises(UserError, match=message):
+        scoring.check_complete(change(manifest), manifest, "x")
+
+
+def test_several_processes_score_alike():
+    draw = random.Random(4)
+    pairs = [tuple(" ".join(draw.choices(["twenty", "one", "Mr.", "b"], k=4)) for _ in range(2)) for _ in range(2100)]
+    assert scoring.score(rows(*pairs), DECODING, workers=2) == scoring.score(rows(*pairs), DECODING)
+
+
+def test_a_sealed_file_notices_an_edit(tmp_path):
+    files.write_sealed(tmp_path / "m.json", {"wer": 5.0, "name": "ä"})
+    assert files.read_sealed(tmp_path / "m.json") == {"wer": 5.0, "name": "ä"}
+    (tmp_path / "m.json").write_text((tmp_path / "m.json").read_text().replace("5.0", "4.0"))
+    with pytest.raises(UserError, match="m.json: changed since it was computed"):
+        files.read_sealed(tmp_path / "m.json")
+
+
+def test_the_table_says_what_training_made_worse_and_which_code_made_it():
+    worse = table.row("ant", "test", metrics(9), metrics(8), metrics(7.5))
+    better = table.row("bee", "test", metrics(9), metrics(8), metrics(8.5))
+    found = table.notes([better, worse], ["abc", "abc"])
+    assert found == ["ant test: training made it worse: WER 7.50 % before, 8.00 % after"]
+    assert worse["wer_zero_shot"] == "7.50"
+    found = table.notes([better], ["abc", "abd-dirty"])
+    assert "different versions of the code: abc, abd-dirty" in found[0] and "in no commit: abd-dirty" in found[1]
+    assert table.as_markdown([better], found).endswith(f"- {found[0]}\n- {found[1]}\n")
 
 
 def metrics(wer):
@@ -106,8 +150,8 @@ def metrics(wer):
 
 def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value():
     lines = [
-        table.row("zoo", "test", metrics(12.345), metrics(10)),
-        table.row("ant", "test_b", metrics(1), metrics(0.5)),
+        table.row("zoo", "test", metrics(12.345), metrics(10), None),
+        table.row("ant", "test_b", metrics(1), metrics(0.5), None),
     ]
     text = table.as_csv(lines)
     found = list(csv.DictReader(io.StringIO(text)))
@@ -118,8 +162,8 @@ def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value
 
 
 def test_the_markdown_table_holds_the_same_cells():
-    lines = [table.row("ant", "test", metrics(1), metrics(0.5))]
-    heading, rule, row = table.as_markdown(lines).splitlines()
+    lines = [table.row("ant", "test", metrics(1), metrics(0.5), None)]
+    heading, rule, row = table.as_markdown(lines, []).splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == next(csv.reader(io.StringIO(table.as_csv(lines).splitlines()[1])))
     assert heading.count("|") == rule.count("|") == row.count("|") == len(table.COLUMNS) + 1

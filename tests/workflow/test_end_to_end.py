@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from rnnt import models, scoring, table
+from rnnt import files, models, scoring, table
 
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}"}
+
+
+BESIDE = [f"results/{name}" for name in ("wer_table.csv", "wer_table.md", "provenance.json", "comparisons.csv")]
 
 
 def snakemake(folder, *arguments, config="tests/config/tiny.yaml", offline=False):
@@ -66,8 +69,38 @@ def test_the_table_has_a_row_for_each_test_split_with_every_number(run):
             assert re.fullmatch(r"\d+\.\d\d", row[column]), column
         assert (row["utterances"], row["beam_strategy"], row["beam_size"]) == ("6", "malsd_batch", "2")
         assert row["model"] == "contextnet_dummy" and float(row["rtfx_beam"]) > 0
-    assert rows[0]["train_steps"] == "4" and rows[1]["train_steps"] == "5"
-    assert (run / "results/wer_table.md").read_text().count("\n") == 5
+        low, wer, high = (float(row[f"wer_beam{part}"]) for part in ("_low", "", "_high"))
+        assert low <= wer <= high
+    leg = json.loads((run / "results/recordings/checkpoints/leg_1/leg.json").read_text())
+    assert rows[0]["train_steps"] == "4" and rows[1]["train_steps"] == str(leg["batches_per_epoch"])
+    assert (run / "results/wer_table.md").read_text().count("\n|") == 4
+
+
+def test_comparisons_and_provenance_stand_beside_the_table(run):
+    with open(run / "results/comparisons.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    compared = [(row["dataset"], row["split"], row["a"], row["b"]) for row in rows]
+    assert ("digits", "test", "greedy", "beam") in compared and len(compared) == 3
+    provenance = json.loads((run / "results/provenance.json").read_text())
+    assert provenance["config"]["datasets"]["digits"]["max_steps"] == 4
+    assert provenance["code_version"]
+    digits = provenance["datasets"]["digits"]
+    assert digits["manifests"]["train"] == files.sha256(run / "results/digits/manifests/train.jsonl")
+    beam = digits["evaluations"]["leg_2/beam/test"]
+    assert beam["hypotheses_sha256"] == files.sha256(run / "results/digits/evaluation/leg_2/beam/test.jsonl")
+    assert beam["versions"]["torch"] and beam["device"] == "cpu"
+
+
+def test_a_metrics_file_that_was_edited_by_hand_stops_the_table(run):
+    path = run / "results/digits/evaluation/leg_2/beam/test.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"wer": ', '"wer": 1'))
+    done = snakemake(run, "--cores", "2", "results/wer_table.csv")
+    assert done.returncode != 0
+    assert "leg_2/beam/test.json: changed since it was computed: delete it" in done.stdout + done.stderr
+    path.unlink()
+    assert snakemake(run, "--cores", "2", "results/wer_table.csv").returncode == 0
+    assert json.loads(path.read_text())["wer"] == json.loads(whole)["wer"]
 
 
 def test_the_table_s_numbers_follow_from_the_hypotheses(run):
@@ -114,7 +147,7 @@ def test_touching_or_checking_out_a_script_runs_nothing(run):
 def test_another_beam_size_runs_the_beam_search_and_the_table_again_and_no_more(run):
     (run / "beam.yaml").write_text("evaluation: {beam_size: 3}\n")
     again = planned(run, "beam.yaml")
-    assert again and all("/beam/" in path or path.startswith("results/wer_table.") for path in again)
+    assert again and all("/beam/" in path or path in BESIDE for path in again)
     assert "results/digits/evaluation/leg_2/beam/test.jsonl" in again
 
 
@@ -167,15 +200,15 @@ def test_a_repeated_interim_evaluation_trains_nothing_again(run):
 
 
 def test_one_data_set_failing_does_not_stop_the_other(run):
-    """Validation text that can't be spelt: the reason is on the terminal, the other data set's rows are made."""
+    """A listing that names a missing file: the reason is on the terminal, the other data set's rows are made."""
     listing = run / "recordings/validation/metadata.csv"
     text = listing.read_text()
-    listing.write_text(re.sub(r"\b(one|two|three|four|five)\b", "größe", text))
+    listing.write_text(f"{text}lost.flac,one,ann\n")
     (run / "results/digits/evaluation/leg_2/beam/test.json").unlink()
     (run / "results/digits/wer_table.csv").unlink(missing_ok=True)
     done = snakemake(run, "recordings", "digits")
     listing.write_text(text)
     assert done.returncode == 1
-    assert "can't spell validation" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert "no such file: recordings/validation/lost.flac" in done.stderr + done.stdout and "Traceback" not in done.stderr
     assert (run / "results/digits/wer_table.csv").is_file()
     assert (run / "results/recordings/checkpoints/leg_1/model.nemo").is_file()

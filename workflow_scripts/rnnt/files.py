@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,6 +40,24 @@ def read_json(path: str | Path) -> dict:
         raise UserError(f"{path}: not a readable JSON file ({error})") from None
 
 
+def write_sealed(path: str | Path, value: dict) -> None:
+    """Write JSON with a hash of its content, so that an edit by hand is noticed."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed(path: str | Path) -> dict:
+    """Read what `write_sealed` wrote. Raises UserError when it was changed since."""
+    value = read_json(path)
+    seal = value.pop("seal", None)
+    if seal != _seal(value):
+        raise UserError(f"{path}: changed since it was computed: delete it, and the same command computes it again")
+    return value
+
+
+def _seal(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_jsonl(path: str | Path) -> list[dict]:
     """Read one JSON object a line. Raises UserError naming file and line where that fails."""
     try:
@@ -56,6 +75,14 @@ def read_jsonl(path: str | Path) -> list[dict]:
         if row is not None:
             rows.append(row)
     return rows
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Hard-link a file, or copy it where that can't be done."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def sha256(path: str | Path) -> str:

@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 
 import jiwer
 
+from rnnt import significance
 from rnnt.errors import UserError
 
 
-def score(rows: list[dict], decoding: dict) -> dict:
+def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:
+    """Compare hypotheses with the manifest they are to be of.
+
+    Raises UserError naming an utterance that is missing, there twice, not in the manifest, or has another reference.
+    """
+    references = {entry["id"]: entry["text"] for entry in entries}
+    seen: set[str] = set()
+    for row in rows:
+        name = row.get("id")
+        if name in seen:
+            raise UserError(f"{where}: utterance {name} is there twice")
+        seen.add(name)
+        if name not in references:
+            raise UserError(f"{where}: utterance {name} is not in the manifest: hypotheses of another one?")
+        if row["text"] != references[name]:
+            raise UserError(f"{where}: utterance {name} has another reference than the manifest: decode it again")
+    missing = references.keys() - seen
+    if missing:
+        raise UserError(f"{where}: {len(missing)} utterances of the manifest are missing, such as {min(missing)}")
+
+
+MANY = 2000  # utterances from which on processes are worth their start
+
+
+def score(rows: list[dict], decoding: dict, workers: int = 1) -> dict:
     """The metrics of hypotheses (`text`, `pred_text`, `duration` in seconds) and how they were made.
 
     WER and CER in percent, orthographic and after Whisper's English normaliser (Radford et al. 2022, appendix C);
-    counts over the corpus; RTFx = seconds of audio per second of decoding.
-    Raises UserError when an utterance has no hypothesis, or there is not one reference word.
+    counts over the corpus; the 95 % interval of the WER (rnnt/significance.py); RTFx = seconds of audio per second of
+    decoding. Raises UserError when an utterance has no hypothesis, or there is not one reference word.
     """
     for row in rows:
         if not isinstance(row.get("pred_text"), str):
             raise UserError(f"utterance {row.get('id')}: no `pred_text`: not a file of hypotheses")
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
-    words = error_counts(references, hypotheses)
-    characters = error_counts(references, hypotheses, characters=True)
-    normalize = normalizer()
-    normalized = error_counts([normalize(text) for text in references], [normalize(text) for text in hypotheses])
+    with _processes(workers if len(rows) >= MANY else 1) as submit:
+        characters = submit(error_counts, references, hypotheses, True)
+        words = submit(error_counts, references, hypotheses)
+        texts = references + hypotheses
+        chunks = [texts[start : start + MANY] for start in range(0, len(texts), MANY)]
+        normalized = [submit(_normalize, chunk) for chunk in chunks]
+        errors = submit(significance.count, rows)
+        block, resampled = significance.blocks(rows)
+        low, high = significance.interval(errors.result(), block)
+        words, characters = words.result(), characters.result()
+        texts = [text for chunk in normalized for text in chunk.result()]
+    normalized = error_counts(texts[: len(rows)], texts[len(rows) :])
     audio_seconds = sum(row["duration"] for row in rows)
     return {
         "wer": percent(words),
+        "wer_low": low,
+        "wer_high": high,
+        "resampled": resampled,
         "cer": percent(characters),
         "wer_normalized": percent(normalized),
         "substitutions": words["substitutions"],
@@ -41,6 +81,27 @@ def score(rows: list[dict], decoding: dict) -> dict:
         "scorer": f"jiwer {version('jiwer')}, whisper-normalizer {version('whisper-normalizer')}",
         **decoding,
     }
+
+
+@contextlib.contextmanager
+def _processes(workers: int) -> Iterator[Callable[..., Future]]:
+    """A function that calls another, in a process of its own where there are several."""
+    if workers == 1:
+
+        def call(function, *arguments) -> Future:
+            done = Future()
+            done.set_result(function(*arguments))
+            return done
+
+        yield call
+    else:
+        with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+            yield pool.submit
+
+
+def _normalize(texts: list[str]) -> list[str]:
+    normalize = normalizer()
+    return [normalize(text) for text in texts]
 
 
 def error_counts(references: list[str], hypotheses: list[str], characters: bool = False) -> dict[str, int]:

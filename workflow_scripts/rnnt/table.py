@@ -35,17 +35,20 @@ ON_THE_TERMINAL = {
     "hours": "hours",
     "reference_words": "words",
     "wer_greedy": "WER greedy %",
+    "wer_zero_shot": "zero-shot %",
     "wer_beam": "WER beam %",
+    "interval": "95 %",
     "wer_beam_normalized": "normalised %",
     "cer_beam": "CER beam %",
     "rtfx_beam": "RTFx beam",
 }
 
 
-def row(dataset: str, split: str, greedy: dict, beam: dict) -> dict[str, str]:
+def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | None) -> dict[str, str]:
     """A line of the table from the metrics of the same split, decoded greedily and with beam search.
 
-    Percent with two decimals, hours with two; a column without a value is empty.
+    `zero_shot` is the beam search of the pretrained model before training, where there is one. Percent with two
+    decimals, hours with two; a column without a value is empty.
     """
     return {
         "dataset": dataset,
@@ -53,8 +56,11 @@ def row(dataset: str, split: str, greedy: dict, beam: dict) -> dict[str, str]:
         "utterances": str(beam["utterances"]),
         "hours": f"{beam['hours']:.2f}",
         "reference_words": str(beam["reference_words"]),
+        "wer_zero_shot": f"{zero_shot['wer']:.2f}" if zero_shot else "",
         "wer_greedy": f"{greedy['wer']:.2f}",
         "wer_beam": f"{beam['wer']:.2f}",
+        "wer_beam_low": f"{beam['wer_low']:.2f}",
+        "wer_beam_high": f"{beam['wer_high']:.2f}",
         "wer_beam_normalized": f"{beam['wer_normalized']:.2f}",
         "substitutions": str(beam["substitutions"]),
         "deletions": str(beam["deletions"]),
@@ -70,6 +76,23 @@ def row(dataset: str, split: str, greedy: dict, beam: dict) -> dict[str, str]:
     }
 
 
+def notes(rows: list[dict[str, str]], code_versions: list[str]) -> list[str]:
+    """What a reader of the table must know: runs that training made worse, and mixed or changed code."""
+    found = [
+        f"{row['dataset']} {row['split']}: training made it worse: WER {row['wer_zero_shot']} % before, "
+        f"{row['wer_beam']} % after"
+        for row in _sorted(rows)
+        if row["wer_zero_shot"] and float(row["wer_beam"]) > float(row["wer_zero_shot"])
+    ]
+    versions = sorted(set(code_versions))
+    if len(versions) > 1:
+        found.append(f"The rows were computed with different versions of the code: {', '.join(versions)}")
+    dirty = [version for version in versions if version.endswith("-dirty")]
+    if dirty:
+        found.append(f"The code had changes that are in no commit: {', '.join(dirty)}")
+    return found
+
+
 def as_csv(rows: list[dict[str, str]]) -> str:
     """The table as CSV, sorted by data set and split."""
     text = io.StringIO()
@@ -79,14 +102,17 @@ def as_csv(rows: list[dict[str, str]]) -> str:
     return text.getvalue()
 
 
-def as_markdown(rows: list[dict[str, str]]) -> str:
-    """The same table as Markdown."""
-    return _markdown(_sorted(rows), {column: column for column in COLUMNS})
+def as_markdown(rows: list[dict[str, str]], remarks: list[str]) -> str:
+    """The same table as Markdown, with its notes below."""
+    below = "".join(f"\n- {remark}" for remark in remarks)
+    return _markdown(_sorted(rows), {column: column for column in COLUMNS}) + (f"{below}\n" if below else "")
 
 
 def for_terminal(rows: list[dict[str, str]]) -> str:
     """The columns that fit a terminal, aligned."""
-    return _markdown(_sorted(rows), ON_THE_TERMINAL)
+    shown = [{**row, "interval": f"{row['wer_beam_low']} to {row['wer_beam_high']}"} for row in _sorted(rows)]
+    headings = {key: title for key, title in ON_THE_TERMINAL.items() if any(row.get(key) for row in shown)}
+    return _markdown(shown, headings)
 
 
 def _sorted(rows: list[dict[str, str]]) -> list[dict[str, str]]:

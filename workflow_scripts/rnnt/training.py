@@ -369,7 +369,7 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     newest = newest_checkpoint(run)
-    shutil.copytree(newest, temporary / "trainer", copy_function=_link)
+    shutil.copytree(newest, temporary / "trainer", copy_function=files.link)
     model.save_to(str(temporary / "model.nemo"))
     files.write_json(temporary / "leg.json", report)
     if output.exists():
@@ -377,13 +377,6 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     os.replace(temporary, output)
     for older in set(run.glob("checkpoint-*")) - {newest}:
         shutil.rmtree(older)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def load_weights(model, run: Path) -> None:

@@ -1,0 +1,84 @@
+"""Compare systems on the same test utterances: paired differences of WER, intervals and p-values."""
+
+import csv
+import io
+from itertools import combinations
+from pathlib import Path
+
+from rnnt import console, files, significance
+
+COLUMNS = "dataset split a b wer_a wer_b difference low high p_value resampled samples".split()
+SYSTEMS = {("0", "beam"): "zero-shot"}  # leg and search; others are called by their search
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument(
+        "--hypotheses", type=Path, nargs="+", required=True, help=".../DATASET/evaluation/LEG/SEARCH/SPLIT.jsonl"
+    )
+    p.add_argument("--output", type=Path, required=True, help="CSV file to write")
+    return p
+
+
+def main(args):
+    systems = [load(path) for path in args.hypotheses]
+    rows = [compare(a, b) for a, b in combinations(sorted(systems, key=order), 2) if are_compared(a, b)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(args.output, text.getvalue())
+    for row in rows:
+        console.log.info(
+            "%(dataset)s %(split)s: %(b)s against %(a)s: %(difference)s points [%(low)s, %(high)s], p %(p_value)s", row
+        )
+
+
+def load(path):
+    dataset, _, leg, search, _ = path.parts[-5:]
+    rows = sorted(files.read_jsonl(path), key=lambda row: row["id"])
+    name = SYSTEMS.get((leg.removeprefix("leg_"), search), search)
+    return {
+        "dataset": dataset,
+        "split": path.stem,
+        "name": name,
+        "references": [(row["id"], row["text"]) for row in rows],
+        "errors": significance.count(rows),
+        "blocks": significance.blocks(rows),
+    }
+
+
+def order(system):
+    return system["dataset"], system["split"], ["zero-shot", "greedy", "beam"].index(system["name"])
+
+
+def are_compared(a, b):
+    """Greedy search and the untrained model with the beam search; two data sets' beam searches of one test set."""
+    if (a["dataset"], a["split"]) == (b["dataset"], b["split"]):
+        return b["name"] == "beam"
+    return a["name"] == b["name"] == "beam" and a["references"] == b["references"]
+
+
+def compare(a, b):
+    block, resampled = a["blocks"]
+    found = significance.compare(a["errors"], b["errors"], block)
+    same = (a["dataset"], a["split"]) == (b["dataset"], b["split"])
+    rates = [f"{100 * system['errors'].errors.sum() / system['errors'].words.sum():.2f}" for system in (a, b)]
+    return {
+        "dataset": a["dataset"],
+        "split": a["split"],
+        "a": a["name"] if same else f"{a['dataset']} {a['split']} {a['name']}",
+        "b": b["name"] if same else f"{b['dataset']} {b['split']} {b['name']}",
+        "wer_a": rates[0],
+        "wer_b": rates[1],
+        "difference": f"{found.difference:.2f}",
+        "low": f"{found.low:.2f}",
+        "high": f"{found.high:.2f}",
+        "p_value": f"{found.p_value:.4f}",
+        "resampled": resampled,
+        "samples": significance.SAMPLES,
+    }
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

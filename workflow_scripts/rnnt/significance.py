@@ -1,0 +1,87 @@
+"""How far a word error rate can be trusted: bootstrap intervals, and paired differences of two systems.
+
+Bisani and Ney 2004 (Bootstrap estimates for confidence intervals in ASR performance evaluation): utterances are drawn
+with replacement. Utterances of one speaker are not independent, so whole speakers are drawn where they are known (the
+blockwise bootstrap of arXiv 1912.09508); of fewer than LEAST_SPEAKERS there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import kaldialign
+import numpy as np
+
+from rnnt.errors import UserError
+
+SAMPLES = 1000
+SEED = 1
+LEAST_SPEAKERS = 5
+
+
+class Errors(NamedTuple):
+    """Word errors and reference words of each utterance, int64 [utterances]."""
+
+    errors: np.ndarray
+    words: np.ndarray
+
+
+class Difference(NamedTuple):
+    """WER of b minus that of a in points of percent, its 95 % interval, and the two-sided p-value of no difference."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def count(rows: list[dict]) -> Errors:
+    """Word errors of hypotheses (`text`, `pred_text`) by utterance, at minimal edit distance (kaldialign)."""
+    pairs = [(row["text"].split(), row["pred_text"].split()) for row in rows]
+    errors = [kaldialign.edit_distance(reference, hypothesis)["total"] for reference, hypothesis in pairs]
+    return Errors(
+        np.array(errors, dtype=np.int64), np.array([len(reference) for reference, _ in pairs], dtype=np.int64)
+    )
+
+
+def blocks(rows: list[dict]) -> tuple[np.ndarray, str]:
+    """What is drawn together: an index for each utterance, and `speakers` or `utterances`."""
+    speakers = [row.get("speaker") for row in rows]
+    if all(speakers) and len(set(speakers)) >= LEAST_SPEAKERS:
+        return np.unique(speakers, return_inverse=True)[1], "speakers"
+    return np.arange(len(rows)), "utterances"
+
+
+def interval(found: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> tuple[float, float]:
+    """The 95 % interval of the WER, in percent."""
+    errors, words = (_drawn(values, block, samples, seed) for values in found)
+    rates = 100 * errors / np.maximum(words, 1)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def compare(a: Errors, b: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> Difference:
+    """Compare two systems on the same utterances.
+
+    The p-value counts the draws on the far side of no difference, twice, with one added (Davison and Hinkley 1997,
+    section 4.2). Raises UserError when the references differ.
+    """
+    if not np.array_equal(a.words, b.words):
+        raise UserError("two systems can be compared on the same references alone")
+    words = _drawn(a.words, block, samples, seed)
+    drawn = 100 * _drawn(b.errors - a.errors, block, samples, seed) / np.maximum(words, 1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(
+        difference=round(100 * float((b.errors - a.errors).sum() / a.words.sum()), 4),
+        low=round(float(low), 4),
+        high=round(float(high), 4),
+        p_value=round(min(1.0, 2 * (tail + 1) / (samples + 1)), 4),
+    )
+
+
+def _drawn(values: np.ndarray, block: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Sums of `values` over blocks drawn with replacement, [samples]; the same seed draws the same blocks."""
+    random = np.random.default_rng(seed)
+    sums = np.bincount(block, weights=values)
+    return np.array([sums[random.integers(len(sums), size=len(sums))].sum() for _ in range(samples)])
