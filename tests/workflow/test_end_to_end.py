@@ -209,6 +209,39 @@ def test_one_data_set_failing_does_not_stop_the_other(run):
     done = snakemake(run, "recordings", "digits")
     listing.write_text(text)
     assert done.returncode == 1
-    assert "no such file: recordings/validation/lost.flac" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert (
+        "no such file: recordings/validation/lost.flac" in done.stderr + done.stdout and "Traceback" not in done.stderr
+    )
     assert (run / "results/digits/wer_table.csv").is_file()
     assert (run / "results/recordings/checkpoints/leg_1/model.nemo").is_file()
+
+
+def test_a_pretrained_model_is_evaluated_untouched_and_training_that_harms_says_so(run):
+    """Fine-tuned with a learning rate that destroys it."""
+    base = run / "results/digits/checkpoints/leg_2/model.nemo"
+    (run / "tuned.yaml").write_text(
+        "datasets:\n"
+        "  tuned:\n"
+        "    source: {type: synthetic, corpus: spoken_digits, utterances: {train: 24, validation: 6, test: 6}}\n"
+        "    splits: {train: train, validation: validation, test: test}\n"
+        "    max_steps: 2\n"
+        f"model: {{init_from: {base}}}\n"
+        "tokenizer: {source: model}\n"
+        "training: {batch_budget: 16, warmup_steps: 0, learning_rate: 5.0}\n"
+        "evaluation: {legs: 1, beam_size: 2}\n"
+    )
+    done = snakemake(run, "--cores", "2", "results/wer_table.csv", config="tuned.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(run / "results/wer_table.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    untouched = files.read_sealed(run / "results/tuned/evaluation/leg_0/beam/test.json")
+    assert row["wer_zero_shot"] == f"{untouched['wer']:.2f}" and untouched["checkpoint"]["step"] == 0
+    hypotheses = [files.read_jsonl(run / f"results/{d}/evaluation/{leg}/beam/test.jsonl") for d, leg in
+                  (("tuned", "leg_0"), ("digits", "leg_2"))]  # fmt: skip
+    assert [r["pred_text"] for r in hypotheses[0]] == [r["pred_text"] for r in hypotheses[1]], "the same model"
+    harmed = float(row["wer_beam"]) > float(row["wer_zero_shot"])
+    assert harmed == ("training made it worse" in (run / "results/wer_table.md").read_text())
+    provenance = json.loads((run / "results/provenance.json").read_text())
+    assert provenance["base_models"] == {"model.nemo": files.sha256(base)}
+    with open(run / "results/comparisons.csv", newline="") as file:
+        assert [(r["a"], r["b"]) for r in csv.DictReader(file)] == [("zero-shot", "beam"), ("greedy", "beam")]
