@@ -44,11 +44,12 @@ rule transcribe_split:
     params:
         search=search_options,
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
+        progress=lambda w: f"results/{w.dataset}/runs/transcripts",
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
         " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.search} --batch-size {resources.batch_size}"
         " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
-        " --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
+        " --progress {params.progress:q} --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 
 
 rule score_hypotheses:

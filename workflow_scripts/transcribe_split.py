@@ -1,5 +1,7 @@
 """Transcribe one split with a trained leg: greedy or beam search."""
 
+import hashlib
+import json
 import os
 import platform
 import tempfile
@@ -19,6 +21,7 @@ def parser():
     p.add_argument("--batch-size", type=int, default=16, help="utterances decoded together")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    p.add_argument("--progress", type=Path, help="folder for what is transcribed so far; survives a kill")
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text` to write")
     p.add_argument(
         "--decoding", type=Path, required=True, help="JSON to write: settings, seconds, checkpoint, versions"
@@ -37,6 +40,12 @@ def main(args):
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
     settings = decoding.set_search(model, args.strategy, args.beam_size)
+    leg = files.read_json(args.checkpoint / "leg.json")
+    # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
+    key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size)
+    progress = args.progress / f"{key}.jsonl" if args.progress else None
+    if progress:
+        progress.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         texts, seconds = decoding.transcribe(
             model,
@@ -47,9 +56,9 @@ def main(args):
             device,
             workers=workers,
             label=f"{args.strategy} {args.manifest.stem}",
+            progress=progress,
         )
     files.write_jsonl(args.hypotheses, [{**e, "pred_text": text} for e, text in zip(entries, texts, strict=True)])
-    leg = files.read_json(args.checkpoint / "leg.json")
     files.write_json(
         args.decoding,
         {
@@ -65,6 +74,14 @@ def main(args):
             },
         },
     )
+    if progress:
+        progress.unlink()
+
+
+def progress_key(fingerprint, settings, manifest, batch_size):
+    """A name for what the hypotheses depend on."""
+    content = json.dumps([fingerprint, settings, files.sha256(manifest), batch_size], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

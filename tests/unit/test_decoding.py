@@ -28,22 +28,31 @@ def test_every_search_transcribes_every_utterance(prepared, model, tmp_path, str
     assert all(isinstance(text, str) for text in texts)
 
 
-def transcribe(model, prepared, manifest, cache):
+def transcribe(model, prepared, manifest, cache, **options):
     tokenizer = prepared / "tokenizer/tokenizer.model"
-    return decoding.transcribe(model, manifest, tokenizer, cache, batch_size=3, device="cpu", workers=0, label="")
+    options = {"batch_size": 3, "device": "cpu", "workers": 0, "label": "", **options}
+    return decoding.transcribe(model, manifest, tokenizer, cache, **options)
 
 
 class HearsDurations(torch.nn.Module):
     """Stands for a model: an utterance's transcript is its number of samples."""
 
-    def __init__(self):
+    def __init__(self, fits=100, dies_after=1000):
         super().__init__()
+        self.fits, self.left, self.batches = fits, dies_after, []
         self.cfg = SimpleNamespace(sample_rate=16000)
         self.decoding = SimpleNamespace(
             rnnt_decoder_predictions_tensor=lambda _, lengths: [SimpleNamespace(text=str(int(n))) for n in lengths]
         )
 
     def forward(self, input_signal, input_signal_length):
+        if len(input_signal) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert input_signal.shape[1] == max(input_signal_length)
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        self.batches.append(len(input_signal))
         return input_signal, input_signal_length
 
 
@@ -59,3 +68,39 @@ def test_hypotheses_come_back_in_the_manifest_s_order_whatever_the_batches(prepa
 def test_a_beam_wider_than_the_vocabulary_is_refused(model):
     with pytest.raises(UserError, match="evaluation.beam_size 99 exceeds the vocabulary of 24"):
         decoding.set_search(model, "malsd_batch", 99)
+
+
+def test_a_batch_that_does_not_fit_is_decoded_in_halves(prepared, tmp_path):
+    rows = manifests.read(prepared / "train.jsonl")
+    model = HearsDurations(fits=2)
+    texts, _ = transcribe(model, prepared, prepared / "train.jsonl", tmp_path, batch_size=7)
+    assert texts == [str(round(row["duration"] * 16000)) for row in rows]
+    assert max(model.batches) <= 2
+    with pytest.raises(torch.OutOfMemoryError):
+        transcribe(HearsDurations(fits=0), prepared, prepared / "train.jsonl", tmp_path)
+
+
+def test_a_transcription_that_was_cut_off_goes_on_behind_the_last_whole_batch(prepared, tmp_path):
+    manifest, progress = prepared / "train.jsonl", tmp_path / "progress.jsonl"
+    rows = manifests.read(manifest)
+    whole = HearsDurations()
+    expected, _ = transcribe(whole, prepared, manifest, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(HearsDurations(dies_after=6), prepared, manifest, tmp_path, progress=progress)
+    assert len(progress.read_text().splitlines()) == 15, "five batches; the first call is the warm-up"
+    progress.write_text(progress.read_text()[:-10])
+    again = HearsDurations()
+    texts, seconds = transcribe(again, prepared, manifest, tmp_path, progress=progress)
+    assert texts == expected and seconds > 0
+    assert sum(again.batches[1:]) == len(rows) - 12
+    assert len(progress.read_text().splitlines()) == len(rows)
+    finished = HearsDurations()
+    assert transcribe(finished, prepared, manifest, tmp_path, progress=progress)[0] == expected
+    assert finished.batches == []
+
+
+def test_hypotheses_of_another_order_are_not_taken_over(prepared, tmp_path):
+    progress = tmp_path / "progress.jsonl"
+    files.write_jsonl(progress, [{"id": f"other{n}", "pred_text": "x", "seconds": 1.0} for n in range(6)])
+    texts, seconds = transcribe(HearsDurations(), prepared, prepared / "test.jsonl", tmp_path, progress=progress)
+    assert "x" not in texts and seconds < 5
