@@ -20,6 +20,7 @@ LIGHT = [
     "datasets",
     "espeakng-loader",
     "huggingface-hub",
+    "jinja2",
     "jiwer",
     "jsonschema",
     "kaldialign",

@@ -160,6 +160,20 @@ def search_options(wildcards):
     return strategy if wildcards.search == "greedy" else f"{strategy} --beam-size {evaluation['beam_size']}"
 
 
+def card_options(dataset):
+    """What of the configuration a model card tells."""
+    sections = ("source", "splits", "model", "text", "filter")
+    return {**experiment.dataset_config(config, dataset, *sections), "training": training_options(dataset)}
+
+
+def repository(wildcards):
+    """Where on the Hugging Face Hub a data set's model goes."""
+    name = config["publish"]["repository"]
+    if not name:
+        sys.exit("error: publish.repository: not set: USER/NAME on the Hugging Face Hub, with {dataset} in it")
+    return name.replace("{dataset}", wildcards.dataset)
+
+
 def gpus(wildcards):
     """GPUs that a training or decoding asks for: where there is one, they take turns."""
     if config["device"] == "auto":

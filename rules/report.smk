@@ -65,6 +65,54 @@ rule make_comparisons:
         "python {input.script} --hypotheses {input.hypotheses:q} --log {log:q} --output {output.comparisons:q}"
 
 
+rule make_model_folder:
+    """A data set's final model with its tokenizer and model card, for use and publication."""
+    input:
+        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        manifests="results/{dataset}/manifests",
+        table="results/{dataset}/wer_table.csv",
+        script="workflow_scripts/make_model_folder.py",
+    output:
+        model=directory("results/{dataset}/model"),
+    log:
+        "logs/{dataset}/make_model_folder.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        config=lambda w: as_json(card_options(w.dataset)),
+        tokenizer=lambda w, input: Path(input.tokenizer).parent,
+    shell:
+        "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
+        " --manifests {input.manifests:q} --table {input.table:q} --config {params.config:q}"
+        " --label {wildcards.dataset} --log {log:q} --output {output.model:q}"
+
+
+rule publish_model:
+    """Upload a data set's model folder to the Hugging Face Hub, as publish.repository says."""
+    input:
+        model="results/{dataset}/model",
+        script="workflow_scripts/publish_model.py",
+    output:
+        url="results/{dataset}/published.txt",
+    log:
+        "logs/{dataset}/publish_model.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        repository=repository,
+        private="--private" if config["publish"]["private"] else "",
+    shell:
+        "python {input.script} --model {input.model:q} --repo {params.repository:q} {params.private}"
+        " --label {wildcards.dataset} --log {log:q} > {output.url:q}"
+
+
+rule publish:
+    """Upload the models of all data sets; never part of another target."""
+    input:
+        expand("results/{dataset}/published.txt", dataset=config["datasets"]),
+
+
 rule check_environment:
     """Report whether this machine has what the configuration needs; exit 1 only for what it needs."""
     input:

@@ -82,10 +82,10 @@ def _reason(path: str, error: Exception) -> str:
     try:
         with open(path, "rb") as file:
             head = file.read(1024)
-    except OSError:
-        head = b""
+    except OSError as reason:
+        return reason.strerror
     if head.startswith(b"NIST_1A") and b"shorten" in head:
         return "SPHERE compressed with shorten: decompress it, sph2pipe -f sph IN OUT"
-    if not head and getattr(error, "errno", None) is None:
+    if not head:
         return "it is empty"
     return str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).rstrip(".")

@@ -1,0 +1,81 @@
+"""Gather a trained model for use and publication: model.nemo, its tokenizer, and a Hugging Face model card."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+from rnnt import console, files, model_card, tokenizers
+from rnnt.errors import UserError
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--checkpoint", type=Path, required=True, help="a finished leg: folder with model.nemo, leg.json")
+    p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model, vocab.txt")
+    p.add_argument("--manifests", type=Path, required=True, help="folder with summary.json")
+    p.add_argument("--table", type=Path, required=True, help="CSV table with the rows of the data set, --label")
+    p.add_argument("--config", type=json.loads, required=True, help="the data set's sections of the config, JSON")
+    p.add_argument("--output", type=Path, required=True, help="folder to write: model.nemo, tokenizer/, README.md")
+    return p
+
+
+def main(args):
+    check_replaceable(args.output)
+    model, vocabulary = args.checkpoint / "model.nemo", args.tokenizer / "tokenizer.model"
+    for path in (model, vocabulary, args.tokenizer / "vocab.txt"):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+    if tokenizers.from_nemo(model) != vocabulary.read_bytes():
+        raise UserError(f"{vocabulary}: not the tokenizer inside {model}")
+    card = model_card.write(
+        args.label,
+        files.read_json(args.checkpoint / "leg.json"),
+        files.read_json(args.manifests / "summary.json"),
+        read_table(args.table),
+        args.config,
+    )
+    write_folder(args.output, model, args.tokenizer, card)
+    console.log.info("%s: model.nemo (%.1f MB), tokenizer, README.md", args.output, model.stat().st_size / 1e6)
+
+
+def read_table(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check_replaceable(output):
+    """Only a folder that this script wrote is replaced, not one that a mistyped option names."""
+    ours = (output / "README.md").is_file() and (output / "model.nemo").is_file()
+    if output.exists() and not ours and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output}: is there and is not a model folder: not replaced")
+
+
+def write_folder(output, model, tokenizer, card):
+    """Write the folder under a temporary name, then rename: it is there whole or not at all."""
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        (temporary / "tokenizer").mkdir(parents=True)
+        link(model, temporary / "model.nemo")
+        for name in ("tokenizer.model", "vocab.txt"):
+            shutil.copyfile(tokenizer / name, temporary / "tokenizer" / name)
+        files.write_text(temporary / "README.md", card)
+        if output.exists():
+            shutil.rmtree(output)
+        os.replace(temporary, output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link(source, target):
+    """A second name for a large file; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    console.run(main, parser())

@@ -1,0 +1,187 @@
+"""The Hugging Face model card of a trained model: figures from the pipeline's own files, no paths, no transcripts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from rnnt.errors import UserError
+
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+TASK = "automatic-speech-recognition"
+
+# Where the Hub has the corpus: its name, and the configuration that is the release which the pipeline takes.
+ON_THE_HUB = {
+    "librispeech": ("openslr/librispeech_asr", "all"),
+    "common_voice": ("mozilla-foundation/common_voice_9_0", "en"),
+    "tedlium": ("LIUM/tedlium", "release3"),
+}
+DESCRIPTIONS = {
+    "librispeech": "LibriSpeech (OpenSLR 12), read English audiobooks",
+    "common_voice": "Common Voice 9.0, English, sentences read by volunteers",
+    "tedlium": "TED-LIUM 3 (OpenSLR 51) with its legacy splits, English talks",
+    "switchboard": "Switchboard-1 Release 2 (LDC97S62) with the ISIP transcripts, English telephone conversations",
+    "local": "recordings of its maker, which are not published with it",
+}
+LICENCES = {
+    "librispeech": "LibriSpeech is licensed CC BY 4.0: name its authors (Panayotov et al. 2015) when you pass this on.",
+    "common_voice": (
+        "Common Voice is CC0 1.0. Whoever downloads it agrees not to try to find out who its speakers are; the same is "
+        "asked of you: do not identify speakers."
+    ),
+    "tedlium": (
+        "TED-LIUM is licensed CC BY-NC-ND 3.0: non-commercial use only, with attribution, no derivatives of the "
+        "recordings. Clear a commercial use of this model with the rights holders first."
+    ),
+    "switchboard": (
+        "Switchboard and Hub5 are licensed by the Linguistic Data Consortium (LDC). Audio and transcripts are for "
+        "licensees alone and no part of this folder; the LDC agreement of whoever trained the model says what may be "
+        "done with it."
+    ),
+    "synthetic": (
+        "The speech was made with espeak-ng (GPL-3.0) for a demonstration that says nothing about real speech: no "
+        "recordings, no speakers."
+    ),
+    "local": "The recordings are their owner's own: whoever publishes this model states here on what terms.",
+    "hub": "The data set's own licence applies, as its page states it: whoever publishes this model repeats it here.",
+}
+# Column of the table, heading. One that is empty for every split is left out, as is an interval without both ends.
+FIGURES = {
+    "split": "test split",
+    "utterances": "utterances",
+    "hours": "hours",
+    "reference_words": "words",
+    "wer_beam": "WER %",
+    "interval": "95 % interval",
+    "wer_beam_normalized": "WER % normalised",
+    "wer_greedy": "WER % greedy",
+    "wer_zero_shot": "WER % before training",
+    "cer_beam": "CER %",
+}
+NEEDED = {"source", "splits", "model", "filter", "training"}  # sections of the configuration
+
+
+def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], config: dict) -> str:
+    """The content of README.md: metadata and text.
+
+    `leg` is the checkpoint's leg.json, `summary` the manifests' summary.json, `rows` the lines of the data set's
+    table, `config` its sections of the configuration, defaults filled in.
+    Raises UserError when they do not belong together, or the table has no WER.
+    """
+    missing = sorted(NEEDED - config.keys())
+    if missing:
+        raise UserError(f"--config: no `{missing[0]}`: it takes the data set's sections {', '.join(sorted(NEEDED))}")
+    rows = [row for row in rows if row.get("dataset") == label]
+    if not rows:
+        raise UserError(f"--label {label}: the table has no row of this data set")
+    for row in rows:
+        if row.get("train_steps") != str(leg["step"]):
+            raise UserError(
+                f"the table's row {label} {row.get('split')} is of a model of {row.get('train_steps')} steps, the "
+                f"checkpoint has {leg['step']}: they do not belong together"
+            )
+    data = _metadata(label, rows, config)
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        label=label,
+        leg=leg,
+        synthetic=config["source"]["type"] == "synthetic",
+        source=_source(config["source"]),
+        base=_base(config["model"]),
+        reinitialized=config["model"]["reinitialize_decoder"],
+        splits=summary,
+        filter=config["filter"],
+        case=config.get("text", {}).get("case"),
+        training=config["training"],
+        figures=_figures(rows),
+        beam_strategy=rows[0]["beam_strategy"],
+        beam_size=rows[0]["beam_size"],
+        licence=LICENCES[config["source"]["type"]],
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCardData:
+    """The card's YAML. It names no licence: that is the choice of whoever publishes the model."""
+    source = config["source"]
+    dataset, hub_config = ON_THE_HUB.get(source["type"], (None, None))
+    if source["type"] == "hub" and _is_hub_name(source["name"]):
+        dataset, hub_config = source["name"], source.get("config")
+    base = config["model"]["init_from"]
+    return ModelCardData(
+        language="en",
+        library_name="nemo",
+        pipeline_tag=TASK,
+        tags=[TASK, "speech", "transducer", "rnnt", "NeMo", "pytorch"],
+        base_model=base if base and _is_hub_name(base) else None,
+        datasets=[dataset] if dataset else None,
+        metrics=["wer"],
+        model_name=label,
+        eval_results=[
+            EvalResult(
+                task_type=TASK,
+                task_name="Automatic Speech Recognition",
+                dataset_type=dataset or label,
+                dataset_name=f"{label} {row['split']}",
+                dataset_config=hub_config,
+                dataset_split=config["splits"].get(row["split"], row["split"]),
+                dataset_revision=source.get("revision"),
+                metric_type="wer",
+                metric_name=f"WER, %, {row['beam_strategy']}, beam size {row['beam_size']}",
+                metric_value=_word_error_rate(row),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _word_error_rate(row: dict[str, str]) -> float:
+    try:
+        return float(row["wer_beam"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"the table's row {row['dataset']} {row['split']} has no WER: wer_beam is {row.get('wer_beam')!r}"
+        ) from None
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether this is a repository of the Hub, as USER/NAME: no `.nemo` file, no folder."""
+    return bool(HUB_NAME.fullmatch(name)) and not name.endswith(".nemo") and not Path(name).exists()
+
+
+def _source(source: dict) -> str:
+    """What the data are, in words; a folder on somebody's disk is not named."""
+    if source["type"] == "synthetic":
+        return f"`{source['corpus']}`, synthetic speech made with espeak-ng"
+    if source["type"] == "hub":
+        if not _is_hub_name(source["name"]):
+            return DESCRIPTIONS["local"]
+        parts = [f"{key} `{source[key]}`" for key in ("config", "revision") if source.get(key)]
+        return ", ".join([f"[{source['name']}](https://huggingface.co/datasets/{source['name']})", *parts])
+    return DESCRIPTIONS[source["type"]]
+
+
+def _base(model: dict) -> str | None:
+    """What the training started from, in words; None: from scratch."""
+    name = model["init_from"]
+    if not name:
+        return None
+    if _is_hub_name(name):
+        return f"[{name}](https://huggingface.co/{name})"
+    return f"`{Path(name).name}`"
+
+
+def _figures(rows: list[dict[str, str]]) -> list[list[str]]:
+    """Heading and lines of the card's table of word error rates."""
+    lines = []
+    for row in rows:
+        low, high = row.get("wer_beam_low"), row.get("wer_beam_high")
+        lines.append({**row, "interval": f"{low} to {high}" if low and high else ""})
+    columns = [column for column in FIGURES if any(line.get(column) for line in lines)]
+    return [[FIGURES[c] for c in columns], *([line.get(c) or "" for c in columns] for line in lines)]

@@ -1,0 +1,182 @@
+"""Transcribe audio files with a trained model.
+
+On stdout a line FILE, tab, TEXT for each file (or JSON), in the order given; everything else goes to stderr. A file
+that can't be read is named there and the others go on; the exit code is then 1.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from rnnt import audio, console, files, tokenizers
+from rnnt.errors import UserError
+
+STRATEGIES = ["greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch"]
+GREEDY = ["greedy", "greedy_batch"]
+SUFFIXES = set(".wav .flac .mp3 .ogg .oga .opus .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64".split())
+SHORTEST = 0.02  # seconds: a single frame of features has no variance to be normalised by
+LONG = 120  # seconds
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILES",
+        help="audio files of any format (wav, flac, mp3, ogg, SPHERE, ...), rate and number of channels, which are "
+        "mixed; of a folder all audio files in it and below, sorted",
+    )
+    p.add_argument("--model", type=Path, required=True, help="folder with model.nemo, or a .nemo file")
+    p.add_argument("--strategy", choices=STRATEGIES, default="malsd_batch", help="NeMo's search")
+    p.add_argument("--beam-size", type=positive, default=4, help="hypotheses that a beam search keeps")
+    p.add_argument("--batch-size", type=positive, default=8, help="files decoded together; less takes less memory")
+    p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
+    p.add_argument("--threads", type=positive, default=os.cpu_count(), help="CPU threads")
+    p.add_argument("--format", choices=["text", "jsonl"], default="text", help="jsonl: file, duration, text")
+    return p
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+    return int(text)
+
+
+def main(args):
+    with transcripts_alone() as stdout:
+        path = args.model / "model.nemo" if args.model.is_dir() else args.model
+        if not path.is_file():
+            raise UserError(f"{path}: no such file: --model takes a folder with model.nemo, or a .nemo file")
+        with in_terms_of_options():
+            vocabulary = tokenizers.from_nemo(path)
+        wanted, failures = find(args.files)
+        found, unreadable = check(wanted)
+        if found:
+            for row, text in zip(found, transcribe(found, path, vocabulary, args), strict=True):
+                print(line(row, text, args.format), file=stdout)
+        failures += unreadable
+    if failures:
+        raise UserError(f"{failures} of {len(found) + failures} can't be transcribed, see above")
+
+
+@contextlib.contextmanager
+def transcripts_alone():
+    """A file that is stdout; what anybody else prints there meanwhile, C code too, goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with (
+            open(kept, "w", encoding="utf-8", closefd=False) as stdout,
+            contextlib.redirect_stdout(sys.stderr),
+        ):
+            yield stdout
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def in_terms_of_options():
+    """Errors name the options of this script, where the pipeline names keys of its configuration."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error).removeprefix("model.init_from: ").replace("evaluation.beam_size", "--beam-size")
+        raise UserError(message) from None
+
+
+def find(given):
+    """The files, folders replaced by the audio files in them, and the number of folders without any."""
+    found, empty = [], 0
+    for path in given:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        below = (p for p in Path(path).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        inside = sorted(str(p) for p in below if p.is_file())
+        found += inside
+        if not inside:
+            console.log.error("%s: no audio files in this folder", shown(path))
+            empty += 1
+    return found, empty
+
+
+def check(paths):
+    """Manifest lines of the files that can be read, and the number of those that can't, each named on stderr.
+
+    Every file is read to its end: damage in the middle must not end the decoding of all others.
+    """
+    rows, unreadable = [], 0
+    for path in console.progress(paths, len(paths), "read", unit="files"):
+        try:
+            with open(path, "rb"):  # says what is wrong with a path; libsndfile does not
+                pass
+            path.encode()  # the manifest is UTF-8
+            seconds, _ = audio.inspect(path)
+            audio.read(path, 16000, seconds=seconds)
+        except UnicodeEncodeError:
+            problem = f"{shown(path)}: the name is not UTF-8: rename the file"
+        except UserError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = f"{shown(path)}: {error.strerror}"
+        else:
+            problem = f"{path}: shorter than {SHORTEST} s: too short" if seconds < SHORTEST else None
+        if problem:
+            console.log.error("%s", problem)
+            unreadable += 1
+            continue
+        if seconds > LONG:
+            console.log.warning(
+                "%s: %.1f minutes in one piece: takes much memory, and longer than anything that training knew; "
+                "cut it at pauses if it comes out badly",
+                path,
+                seconds / 60,
+            )
+        rows.append({"id": str(len(rows)), "audio_filepath": path, "duration": seconds, "text": ""})
+    return rows, unreadable
+
+
+def shown(path):
+    """A path for the terminal, whatever its bytes are."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def transcribe(rows, path, vocabulary, args):
+    """The transcripts in the order of the manifest lines."""
+    import torch
+
+    from rnnt import batching, decoding, models
+
+    device = models.pick_device(args.device)
+    workers = batching.reader_processes(args.threads, device)
+    torch.set_num_threads(args.threads - workers)
+    with in_terms_of_options():
+        model = models.restore(path)
+        decoding.set_search(model, args.strategy, None if args.strategy in GREEDY else args.beam_size)
+    with tempfile.TemporaryDirectory() as cache:
+        manifest, tokenizer = Path(cache) / "files.jsonl", Path(cache) / "tokenizer.model"
+        files.write_jsonl(manifest, rows)
+        tokenizer.write_bytes(vocabulary)
+        texts, _ = decoding.transcribe(
+            model, manifest, tokenizer, Path(cache), args.batch_size, device, workers=workers, label="transcribe"
+        )
+    return texts
+
+
+def line(row, text, kind):
+    if kind == "text":
+        return f"{row['audio_filepath']}\t{text}"
+    return json.dumps(
+        {"file": row["audio_filepath"], "duration": round(row["duration"], 3), "text": text}, ensure_ascii=False
+    )
+
+
+if __name__ == "__main__":
+    console.run(main, parser())
