@@ -24,6 +24,7 @@ LIGHT = [
     "jiwer",
     "jsonschema",
     "kaldialign",
+    "matplotlib",
     "pyyaml",
     "sentencepiece",
     "soundfile",

@@ -3,6 +3,9 @@
 import csv
 import io
 import random
+import re
+import subprocess
+from pathlib import Path
 
 import kaldialign
 import pytest
@@ -167,3 +170,28 @@ def test_the_markdown_table_holds_the_same_cells():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == next(csv.reader(io.StringIO(table.as_csv(lines).splitlines()[1])))
     assert heading.count("|") == rule.count("|") == row.count("|") == len(table.COLUMNS) + 1
+
+
+SCLITE = Path("/usr/lib/sctk/bin/sclite")
+
+
+@pytest.mark.skipif(not SCLITE.is_file(), reason="needs sclite, of Debian's package sctk")
+def test_the_counts_are_sclite_s(tmp_path):
+    """Errors and reference words; of several alignments with as few errors sclite may choose another mix of kinds."""
+    draw = random.Random(5)
+    words = ["one", "two", "it's", "three", "four", "a", "b", "c"]
+    pairs = []
+    for _ in range(500):
+        reference = draw.choices(words, k=draw.randint(1, 9))
+        hypothesis = [w if draw.random() > 0.2 else draw.choice(words) for w in reference if draw.random() > 0.1]
+        pairs.append((" ".join(reference), " ".join(hypothesis + draw.choices(words, k=draw.random() < 0.2))))
+    for name, index in (("ref", 0), ("hyp", 1)):
+        lines = [f"{pair[index]} (spk_{number:04d})\n" for number, pair in enumerate(pairs)]
+        (tmp_path / name).write_text("".join(lines))
+    command = [SCLITE, "-r", "ref", "trn", "-h", "hyp", "trn", "-i", "rm", "-o", "rsum", "stdout"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in printed.splitlines() if line.strip().startswith("| Sum"))
+    sentences, count, _, _, _, _, errors, _ = map(int, re.findall(r"\d+", line))
+    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
+    assert (sentences, count) == (500, ours["reference"])
+    assert errors == ours["substitutions"] + ours["deletions"] + ours["insertions"]
