@@ -10,8 +10,8 @@ READY := .venv/.installed
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-run: $(READY) ## compute results/wer_table.csv of the default experiment and print it
-	snakemake --cores all results/wer_table.csv
+run: $(READY) ## compute the default experiment and print results/wer_table.csv
+	snakemake --cores all
 	@python workflow_scripts/make_wer_table.py --show --csv results/wer_table.csv
 
 test: $(READY) ## run every test

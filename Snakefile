@@ -31,10 +31,12 @@ wildcard_constraints:
 
 
 rule all:
-    """The table of word error rates of all data sets."""
+    """The table of word error rates of all data sets, the page about it, and the models."""
     default_target: True
     input:
         "results/wer_table.csv",
+        "results/report.html",
+        expand("results/{dataset}/model", dataset=config["datasets"]),
 
 
 for dataset in config["datasets"]:

@@ -33,7 +33,7 @@ rule make_wer_table:
         script="workflow_scripts/make_wer_table.py",
         provenance_script="workflow_scripts/make_provenance.py",
     output:
-        csv="results/wer_table.csv",
+        csv=report("results/wer_table.csv", "../report/wer_table.rst", "Tables", labels={"table": "word error rates"}),
         markdown="results/wer_table.md",
         provenance="results/provenance.json",
     log:
@@ -56,13 +56,42 @@ rule make_comparisons:
         hypotheses=of_all("greedy", ".jsonl") + of_all("beam", ".jsonl") + of_all("zero_shot", ".jsonl"),
         script="workflow_scripts/make_comparisons.py",
     output:
-        comparisons="results/comparisons.csv",
+        comparisons=report(
+            "results/comparisons.csv", "../report/comparisons.rst", "Tables", labels={"table": "paired differences"}
+        ),
     log:
         "logs/make_comparisons.log",
     conda:
         "../envs/light.yaml"
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --log {log:q} --output {output.comparisons:q}"
+
+
+rule make_report:
+    """The page: the table drawn, curves, what was dropped, where the errors are, the worst utterances to listen to."""
+    input:
+        table="results/wer_table.csv",
+        comparisons="results/comparisons.csv",
+        provenance="results/provenance.json",
+        hypotheses=of_all("greedy", ".jsonl") + of_all("beam", ".jsonl"),
+        metrics=of_all("greedy") + of_all("beam"),
+        interim=[path for name in config["datasets"] for path in interim_metrics(name)],
+        checkpoints=[checkpoint(name, legs(name)) for name in config["datasets"]],
+        manifests=expand("results/{dataset}/manifests", dataset=config["datasets"]),
+        script="workflow_scripts/make_report.py",
+    output:
+        page=report("results/report.html", "../report/page.rst", "Page", labels={"page": "everything"}),
+        figures=directory("results/figures"),
+    log:
+        "logs/make_report.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        datasets=" ".join(config["datasets"]),
+    shell:
+        "python {input.script} --table {input.table:q} --comparisons {input.comparisons:q}"
+        " --provenance {input.provenance:q} --results results --datasets {params.datasets} --log {log:q}"
+        " --output {output.page:q} --figures {output.figures:q}"
 
 
 rule make_model_folder:

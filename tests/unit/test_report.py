@@ -1,0 +1,184 @@
+"""The page: one file with the numbers of the results, the worst utterances to listen to, and nothing from outside."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import run_script
+from rnnt import files, report, table
+
+CHROMIUM = shutil.which("chromium")
+TEXTS = [  # reference, hypothesis, speaker
+    ("one two three four", "one two three four", "ann"),
+    ("five six seven", "five nine seven", "ann"),
+    ("one two three four five six", "three", "bob"),
+    ("<b>bold</b> & co", "bold", "bob"),
+    ("", "eight", "cyd"),
+    ("größe", "", "cyd"),
+]
+
+
+def metrics(wer, rtfx, step=20):
+    return {"wer": wer, "rtfx": rtfx, "checkpoint": {"step": step}}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """The folders of one data set, trained in two legs."""
+    folder = tmp_path / "results/speech"
+    rows = []
+    for n, (text, hypothesis, speaker) in enumerate(TEXTS):
+        path = tmp_path / f"audio/{n}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.sin(np.arange(8000 * (n + 1)) / 10).astype("float32") / 2, 8000)
+        rows.append({
+            "id": f"utt-{n}", "audio_filepath": str(path), "duration": 1.0 + n, "speaker": speaker,
+            "text": text, "pred_text": hypothesis,
+        })  # fmt: skip
+    rows[3]["audio_filepath"] = str(tmp_path / "audio/lost.wav")
+    for search in ("greedy", "beam"):
+        files.write_jsonl(folder / f"evaluation/leg_2/{search}/test.jsonl", rows)
+        files.write_json(folder / f"evaluation/leg_2/{search}/test.json", metrics(55.0, 100.0))
+    for leg, wer in ((1, 90.0), (2, 60.0)):
+        files.write_json(folder / f"evaluation/leg_{leg}/greedy/validation.json", metrics(wer, 100.0, 10 * leg))
+    history = [{"step": step, "loss": 50.0 / step} for step in range(1, 21)] + [{"step": 7, "skipped": ["utt-x"]}]
+    files.write_json(folder / "checkpoints/leg_2/trainer/trainer_state.json", {"log_history": history})
+    cleaning = {"join split contractions": {"utterances": 77, "examples": [["it 's", "it's"]]}}
+    summary = {"utterances": 1234, "hours": 5.0, "dropped": {"longer than 20 s": {"utterances": 56, "hours": 0.4}}}
+    files.write_json(folder / "manifests/summary.json", {"train": {**summary, "cleaning": cleaning}})
+    row = dict.fromkeys(table.COLUMNS, "") | {
+        "dataset": "speech", "split": "test", "utterances": "6", "hours": "0.01", "reference_words": "17",
+        "wer_zero_shot": "40.00", "wer_greedy": "58.82", "wer_beam": "52.94", "wer_beam_low": "31.00",
+        "wer_beam_high": "71.00", "rtfx_greedy": "200.0", "rtfx_beam": "100.0", "train_steps": "20",
+    }  # fmt: skip
+    text = io.StringIO()
+    writer = csv.DictWriter(text, table.COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerow(row)
+    files.write_text(tmp_path / "results/wer_table.csv", text.getvalue())
+    return tmp_path / "results"
+
+
+def make(results, *extra):
+    done = run_script(
+        "make_report", "--table", results / "wer_table.csv", "--results", results, "--datasets", "speech", *extra,
+        "--output", results / "report.html", "--figures", results / "figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_else(results):
+    page = make(results)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "only what is inside the page"
+    assert "@import" not in page and "url(http" not in page
+    assert "prefers-color-scheme: dark" in page and "@media print" in page and 'name="viewport"' in page
+
+
+def test_every_section_has_the_numbers_of_the_files(results):
+    files.write_text(
+        results / "comparisons.csv",
+        "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,resampled,samples\n"
+        "speech,test,greedy,beam,58.82,52.94,-5.88,-9.10,-1.20,0.0123,speakers,1000\n",
+    )
+    files.write_json(results / "provenance.json", {"code_version": "abc123", "config": {"seed": 98765}})
+    extra = ("--comparisons", results / "comparisons.csv", "--provenance", results / "provenance.json")
+    text = re.sub(r"<[^>]+>", " ", make(results, *extra))
+    for part in ("52.94", "31.00", "71.00", "0.0123", "abc123", "98765", "1234", "56", "join split contractions", "77"):
+        assert part in text, part
+
+
+def test_training_that_made_it_worse_is_said(results):
+    assert "worse" in re.sub(r"<style.*?</style>", "", make(results), flags=re.S).lower()
+
+
+def test_what_a_transcript_holds_is_text_and_not_markup(results):
+    page = make(results)
+    assert "<b>bold</b>" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page
+
+
+def test_the_worst_utterances_come_first_with_their_audio(results):
+    page = make(results)
+    order = re.findall(r"<audio[^>]*aria-label=\"(utt-\d)\"", page)
+    assert order[0] == "utt-2" and "utt-0" not in order, "five errors first, none without"
+    assert "utt-3" not in order and "lost.wav" in page, "without audio where there is none"
+    data = re.search(r'src="data:audio/mpeg;base64,([^"]+)" aria-label="utt-2"', page)[1]
+    read, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert len(read) / rate == pytest.approx(3.0, abs=0.15) and np.abs(read).max() > 0.3
+
+
+def test_errors_are_counted_by_kind_speaker_and_length():
+    rows = [
+        {"id": str(n), "text": t, "pred_text": h, "duration": 1.0, "speaker": s} for n, (t, h, s) in enumerate(TEXTS)
+    ]
+    found = report.aligned(rows)
+    assert [(u["errors"], u["words"]) for u in found] == [(0, 4), (1, 3), (5, 6), (3, 3), (1, 0), (1, 1)]
+    assert report.confusions(found)["substitute"][0] in [("six", "nine", 1), ("<b>bold</b>", "bold", 1)]
+    speakers = report.by_speaker(found)
+    assert speakers["speakers"] == 3 and speakers["worst_speakers"][0]["name"] == "cyd"
+    assert [u["entry"]["id"] for u in report.worst(found)] == ["2", "3", "4", "5", "1"]
+
+
+def test_the_figures_are_files_too(results):
+    make(results)
+    names = {path.name for path in (results / "figures").iterdir()}
+    assert names == {f"{n}.{k}" for n in ("wer", "wer_against_rtfx", "training_speech") for k in ("png", "svg")}
+    for path in (results / "figures").glob("*.png"):
+        assert path.stat().st_size > 5000
+
+
+def test_the_same_results_make_the_same_page(results):
+    assert make(results) == make(results)
+
+
+def test_a_table_without_the_data_set_or_a_column_is_one_line(results):
+    lines = (results / "wer_table.csv").read_text()
+    arguments = ("--results", results, "--datasets", "other", "--output", "x.html", "--figures", results / "f")
+    done = run_script("make_report", "--table", results / "wer_table.csv", *arguments)
+    assert done.returncode == 1 and "no row for other" in done.stderr
+    (results / "wer_table.csv").write_text(lines.replace("wer_beam,", "wer_bean,"))
+    done = run_script("make_report", "--table", results / "wer_table.csv", *arguments)
+    assert done.returncode == 1 and "no column wer_beam" in done.stderr and "Traceback" not in done.stderr
+
+
+def in_browser(page, script):
+    """Run `script` in the page with headless Chromium; what it returns."""
+    page = page.replace("</body>", f"<script>document.title = JSON.stringify((() => {{{script}}})());</script></body>")
+    return page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_sorting_filtering_and_playing_work_in_a_browser(results, tmp_path):
+    page = in_browser(
+        make(results),
+        """
+        const table = document.querySelector('table.bars');
+        const button = [...table.querySelectorAll('th button')].find(b => b.textContent.includes('errors'));
+        const column = button.closest('th').cellIndex;
+        button.click();
+        const sorted = [...table.tBodies[0].rows].map(row => Number(row.cells[column].textContent));
+        const input = document.getElementById('filter');
+        input.value = 'utt-2';
+        input.dispatchEvent(new Event('input'));
+        const left = [...document.querySelectorAll('.utterance')].filter(one => !one.hidden).length;
+        const sound = document.querySelector('audio');
+        return {sorted, left, plays: sound.canPlayType('audio/mpeg') !== ''};
+        """,
+    )
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+    done = subprocess.run([*command, f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=60)
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)[1].replace("&quot;", '"')
+    found = json.loads(title)
+    assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) > 1
+    assert found["left"] == 1
+    assert found["plays"]

@@ -1,0 +1,35 @@
+"""Collect the results into one HTML page that needs no network, with figures and audio inside."""
+
+from pathlib import Path
+
+from rnnt import console, files, report
+
+
+def parser():
+    p = console.parser(__doc__)
+    p.add_argument("--table", type=Path, required=True, help="CSV file from make_wer_table.py")
+    p.add_argument("--comparisons", type=Path, help="CSV file with the tests of differences; may be missing")
+    p.add_argument("--provenance", type=Path, help="JSON file with what the results were made from; may be missing")
+    p.add_argument("--results", type=Path, required=True, help="folder with one folder per data set")
+    p.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="data sets to show, in this order")
+    p.add_argument("--output", type=Path, required=True, help="HTML file to write")
+    p.add_argument("--figures", type=Path, required=True, help="folder for the figures as PNG and SVG files")
+    return p
+
+
+def main(args):
+    content = report.content(args.results, args.datasets, report.read_table(args.table, args.datasets))
+    content["comparisons"] = report.read_comparisons(args.comparisons, args.datasets)
+    content["provenance"] = report.read_if_there(args.provenance)
+    files.write_text(args.output, report.page(content, args.figures))
+    console.log.info(
+        "%s: %d test splits, %.1f MB; figures in %s",
+        args.output,
+        len(content["splits"]),
+        args.output.stat().st_size / 1e6,
+        args.figures,
+    )
+
+
+if __name__ == "__main__":
+    console.run(main, parser())
