@@ -14,6 +14,7 @@ import soundfile
 
 from conftest import run_script
 from rnnt import files, report, table
+from rnnt.errors import UserError
 
 CHROMIUM = shutil.which("chromium")
 TEXTS = [  # reference, hypothesis, speaker
@@ -79,6 +80,7 @@ def make(results, *extra):
 def test_the_page_is_one_file_that_asks_for_nothing_else(results):
     page = make(results)
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "only what is inside the page"
+    assert not re.search("https?://", page) and "default-src 'none'" in page
     assert "@import" not in page and "url(http" not in page
     assert "prefers-color-scheme: dark" in page and "@media print" in page and 'name="viewport"' in page
 
@@ -113,6 +115,75 @@ def test_the_worst_utterances_come_first_with_their_audio(results):
     data = re.search(r'src="data:audio/mpeg;base64,([^"]+)" aria-label="utt-2"', page)[1]
     read, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
     assert len(read) / rate == pytest.approx(3.0, abs=0.15) and np.abs(read).max() > 0.3
+
+
+def test_the_audio_is_the_utterance_s_part_of_its_channel(tmp_path):
+    left, right = np.zeros((2, 16000 * 4), "float32")
+    right[16000:40000] = 0.5 * np.sin(np.arange(24000) / 5)
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16000)
+    entry = {"id": "x", "audio_filepath": str(tmp_path / "two.wav"), "offset": 1.0, "duration": 1.5}
+    for channel, loud in ((0, False), (1, True)):
+        uri, note = report.embedded_audio({**entry, "channel": channel})
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+        assert len(samples) / rate == pytest.approx(1.5, abs=0.05) and note == ""
+        assert (np.abs(samples[800:-800]).mean() > 0.2) == loud
+    assert report.embedded_audio({**entry, "channel": 2})[0] == ""
+
+
+def test_a_long_recording_is_cut_and_said_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "AUDIO_SECONDS", 2)
+    soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 5), 16000)
+    uri, note = report.embedded_audio({"id": "x", "audio_filepath": str(tmp_path / "long.wav"), "duration": 5.0})
+    assert note == "the first 2 s" and soundfile.info(io.BytesIO(base64.b64decode(uri.split(",")[1]))).duration < 2.1
+
+
+def test_one_utterance_and_nothing_but_the_obligatory_files_make_a_page(results):
+    for part in ("checkpoints", "manifests", "evaluation/leg_1", "evaluation/leg_2/greedy"):
+        shutil.rmtree(results / "speech" / part)
+    row = {"id": "only", "audio_filepath": "none.wav", "duration": 1.0, "text": "東京 $x$", "pred_text": "東京 $y$"}
+    files.write_jsonl(results / "speech/evaluation/leg_2/beam/test.jsonl", [row])
+    page = make(results)
+    assert "東京" in page and "$x$" in page and "By speaker" not in page
+    assert [name for name in ("training", "data", "provenance") if f'id="{name}"' in page] == []
+    assert re.findall(r'<section id="(\w+)"', page) == ["wer", "speed", "groups", "confusions", "worst"]
+    assert {path.stem for path in (results / "figures").iterdir()} == {"wer", "wer_against_rtfx"}
+
+
+def test_of_thousands_of_speakers_the_worst_are_shown():
+    rows = [
+        {"id": str(n), "text": "a b c d", "pred_text": "a b c d" if n < 2900 else "a b", "duration": 1.0, "speaker": n}
+        for n in range(3000)
+    ]
+    found = report.by_speaker(report.aligned(rows))
+    assert (found["speakers"], found["speaker_median"], len(found["worst_speakers"])) == (3000, 0.0, report.SPEAKERS)
+    assert all(speaker["wer"] == 50.0 and int(speaker["name"]) >= 2900 for speaker in found["worst_speakers"])
+
+
+def test_groups_have_the_errors_of_their_members_and_add_up():
+    rows = [{"id": str(n), "text": t, "pred_text": h, "duration": 0.5 * n} for n, (t, h, _) in enumerate(TEXTS)]
+    found = report.aligned(rows)
+    by_duration = report.in_ranges(found, lambda u: u["entry"]["duration"], report.DURATIONS, "{} to {} s")
+    assert [(g["name"], g["utterances"], g["errors"]) for g in by_duration] == [
+        ("0 to 1 s", 2, 1),
+        ("1 to 2 s", 2, 8),
+        ("2 to 5 s", 2, 2),
+    ]
+    by_length = report.in_ranges(found, lambda u: u["words"], report.LENGTHS, "{} to {}", whole=True)
+    assert [(g["name"], g["errors"], g["wer"]) for g in by_length] == [
+        ("0", 1, None),
+        ("1", 1, 100.0),
+        ("2 to 5", 4, 40.0),
+        ("6 to 10", 5, pytest.approx(500 / 6)),
+    ]
+
+
+def test_the_leg_is_the_table_s_and_not_one_that_an_earlier_run_left(results):
+    shutil.copytree(results / "speech/evaluation/leg_2", results / "speech/evaluation/leg_10")
+    files.write_json(results / "speech/evaluation/leg_10/beam/test.json", metrics(5.0, 100.0, step=100))
+    assert report.last_leg(results / "speech", {"split": "test", "train_steps": "20"}) == 2
+    assert report.last_leg(results / "speech", {"split": "test", "train_steps": "100"}) == 10
+    with pytest.raises(UserError, match="after 30 steps"):
+        report.last_leg(results / "speech", {"split": "test", "train_steps": "30"})
 
 
 def test_errors_are_counted_by_kind_speaker_and_length():

@@ -10,6 +10,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from rnnt import files
 
@@ -98,13 +100,15 @@ def wer(rows: list[dict]) -> Figure:
             _dot(axes, row["greedy"], y, edge, marker="s", color=SOFT, filled=False)
             _dot(axes, row["beam"], y, edge, marker="o", color=SERIES[0])
             axes.text(0, y - 0.28, f"{row['label']}:  {row['beam']:.2f} %", va="bottom", fontsize=9)
-        _key(axes, "o", SERIES[0], True, "beam search, 95 % interval" if _any(rows, "low") else "beam search")
-        _key(axes, "s", SOFT, False, "greedy")
+        keys = [
+            _key("o", SERIES[0], True, "beam search, 95 % interval" if _any(rows, "low") else "beam search"),
+            _key("s", SOFT, False, "greedy"),
+        ]
         if _any(rows, "zero_shot"):
-            _key(axes, "D", SERIES[1], False, "before fine-tuning")
+            keys.append(_key("D", SERIES[1], False, "before fine-tuning"))
         axes.set(xlim=(0, edge * 1.04), ylim=(len(rows) - 0.5, -0.85), yticks=[], xlabel="WER in percent")
         axes.spines["left"].set_visible(False)
-        figure.legend(loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.2, columnspacing=1)
+        figure.legend(handles=keys, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.2, columnspacing=1)
     return figure
 
 
@@ -117,16 +121,17 @@ def speed(rows: list[dict]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2 + 0.2 * ((len(rows) + 1) // 2)))
         axes = figure.subplots()
+        keys = []
         for number, row in enumerate(rows):
             color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
             x, y = (row["rtfx_greedy"], row["rtfx_beam"]), [min(row[key], edge) for key in ("greedy", "beam")]
             axes.plot(x, y, color=color, linewidth=1)
             _points(axes, x[0], y[0], marker, color, False)
             _points(axes, x[1], y[1], marker, color, True)
-            _key(axes, marker, color, True, row["label"])
+            keys.append(_key(marker, color, True, row["label"]))
         axes.set(xlabel="RTFx (logarithmic)", ylabel="WER in percent", ylim=(0, edge * 1.05))
         _logarithmic(axes, [row[key] for row in rows for key in ("rtfx_greedy", "rtfx_beam")])
-        figure.legend(loc="outside lower left", ncols=2, fontsize=9, handletextpad=0.2)
+        figure.legend(handles=keys, loc="outside lower left", ncols=2, fontsize=9, handletextpad=0.2)
     return figure
 
 
@@ -137,6 +142,7 @@ def training(loss: list[tuple[int, float]], skipped: list[int], interim: dict[st
         figure = Figure(figsize=(WIDTH, 0.5 + 1.9 * panels))
         axes = list(figure.subplots(panels, squeeze=False, sharex=True)[:, 0])
         axes[-1].set_xlabel("steps")
+        axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
         if loss:
             _draw_loss(axes[0], thinned(loss), skipped)
         if interim:
@@ -186,14 +192,15 @@ def _dot(axes: Axes, x: float | None, y: float, edge: float, marker: str, color:
         _points(axes, min(x, edge), y, ">" if x > edge else marker, color, filled)
 
 
-def _points(axes: Axes, x, y, marker: str, color: str, filled: bool, label: str | None = None) -> None:
+def _points(axes: Axes, x: float, y: float, marker: str, color: str, filled: bool) -> None:
     face = color if filled else "none"
-    axes.plot(x, y, marker, color=color, markerfacecolor=face, markersize=6, clip_on=False, label=label)
+    axes.plot(x, y, marker, color=color, markerfacecolor=face, markersize=6, clip_on=False)
 
 
-def _key(axes: Axes, marker: str, color: str, filled: bool, label: str) -> None:
-    """An entry of the legend, drawn nowhere."""
-    _points(axes, [], [], marker, color, filled, label.lstrip("_"))
+def _key(marker: str, color: str, filled: bool, label: str) -> Line2D:
+    """An entry of the legend."""
+    face = color if filled else "none"
+    return Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="none", label=label)
 
 
 def _logarithmic(axes: Axes, values: list[float]) -> None:
@@ -208,6 +215,6 @@ def _logarithmic(axes: Axes, values: list[float]) -> None:
 
 def _plain(axis) -> None:
     """Ticks such as 20 and 50 in place of powers of ten."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

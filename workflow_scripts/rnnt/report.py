@@ -30,12 +30,15 @@ MP3_QUALITY = 0.7  # of soundfile's 0 (large) to 1 (small): 3 kB a second, and e
 DURATIONS = (1, 2, 5, 10, 15, 20, 30)  # seconds, where one group ends and the next begins
 LENGTHS = (1, 2, 6, 11, 21, 41)  # reference words, likewise
 NEEDED = ("dataset", "split", "wer_zero_shot", "wer_greedy", "wer_beam", "rtfx_greedy", "rtfx_beam", "train_steps")
+FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_greedy", "wer_zero_shot")
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 HEADINGS = {
     "dataset": "data set",
     "reference_words": "words",
     "wer_zero_shot": "WER before fine-tuning %",
     "wer_greedy": "WER greedy %",
+    "wer_a": "WER a %",
+    "wer_b": "WER b %",
     "wer_beam": "WER beam %",
     "wer_beam_low": "95 % from",
     "wer_beam_high": "95 % to",
@@ -114,10 +117,11 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
     entries = files.read_jsonl(folder / f"{row['split']}.jsonl")
     utterances = aligned(entries)
     values = {name: number(row[f"wer_{name}"]) for name in ("zero_shot", "greedy", "beam")}
+    speeds = {name: number(row[name]) for name in ("rtfx_greedy", "rtfx_beam")}
     low, high = number(row.get("wer_beam_low")), number(row.get("wer_beam_high"))
     zero_shot, beam = values["zero_shot"], values["beam"]
-    if None in (beam, values["greedy"]):
-        raise UserError(f"{row['dataset']} / {row['split']}: the table has no WER")
+    if None in (beam, values["greedy"], *speeds.values()):
+        raise UserError(f"{row['dataset']} / {row['split']}: the table lacks a WER or RTFx: make it anew")
     with_speaker = [utterance for utterance in utterances if utterance["entry"].get("speaker") not in (None, "")]
     return {
         "dataset": row["dataset"],
@@ -126,8 +130,7 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
         **values,
         "low": low if high is not None else None,
         "high": high if low is not None else None,
-        "rtfx_greedy": number(row["rtfx_greedy"]),
-        "rtfx_beam": number(row["rtfx_beam"]),
+        **speeds,
         "worse": zero_shot is not None and beam > zero_shot,
         "clearly_worse": None not in (zero_shot, low) and low > zero_shot,
         "utterances": len(utterances),
@@ -310,8 +313,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    result.filters.update(percent=percent, number=number, short=short)
+    result.filters.update(percent=percent, number=number, short=short, columns=columns)
     return result
+
+
+def columns(rows: list[dict[str, str]]) -> list[str]:
+    """The columns of a table, those first that a phone should show without scrolling."""
+    return sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
 
 def percent(value: float | None) -> str:
