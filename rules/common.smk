@@ -153,11 +153,22 @@ def interim_metrics(dataset):
     ]
 
 
-def search_options(wildcards):
-    """The options of a search that change its hypotheses."""
-    evaluation = section(wildcards.dataset, "evaluation")
-    strategy = f"--strategy {evaluation[f'{wildcards.search}_strategy']}"
-    return strategy if wildcards.search == "greedy" else f"{strategy} --beam-size {evaluation['beam_size']}"
+def search(wildcards):
+    """The parameters of a search, which change its hypotheses; NeMo's defaults and the file of `lm` are not in it."""
+    options = section(wildcards.dataset, "evaluation")[wildcards.search]
+    without = {"lm"} if language_model(wildcards) else {"lm", "lm_weight"}
+    return {key: value for key, value in options.items() if value is not None and key not in without}
+
+
+def language_model(wildcards):
+    """The ARPA file of the beam search. It speaks of the tokens of training: an untouched model may have others."""
+    path = section(wildcards.dataset, "evaluation")["beam"]["lm"]
+    other_tokens = int(wildcards.leg) == 0 and section(wildcards.dataset, "tokenizer")["source"] == "train"
+    if not path or wildcards.search == "greedy" or other_tokens:
+        return []
+    if not Path(path).expanduser().is_file():
+        sys.exit(f"error: evaluation.beam.lm: {path}: no such file")
+    return str(Path(path).expanduser())
 
 
 def card_options(dataset):

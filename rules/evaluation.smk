@@ -25,6 +25,7 @@ rule transcribe_split:
         checkpoint=leg_checkpoint,
         manifests="results/{dataset}/manifests",
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        lm=language_model,
         script="workflow_scripts/transcribe_split.py",
     output:
         hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
@@ -42,12 +43,13 @@ rule transcribe_split:
         batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
         device=config["device"],
     params:
-        search=search_options,
+        search=lambda w: as_json(search(w)),
+        lm=lambda w, input: option("lm", input.lm),
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
         progress=lambda w: f"results/{w.dataset}/runs/transcripts",
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.search} --batch-size {resources.batch_size}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --search {params.search:q} {params.lm} --batch-size {resources.batch_size}"
         " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
         " --progress {params.progress:q} --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 

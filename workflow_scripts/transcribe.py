@@ -87,7 +87,7 @@ def in_terms_of_options():
     try:
         yield
     except UserError as error:
-        message = str(error).removeprefix("model.init_from: ").replace("evaluation.beam_size", "--beam-size")
+        message = str(error).removeprefix("model.init_from: ").replace("evaluation.beam.beam_size", "--beam-size")
         raise UserError(message) from None
 
 
@@ -159,7 +159,8 @@ def transcribe(rows, path, vocabulary, args):
     torch.set_num_threads(args.threads - workers)
     with in_terms_of_options():
         model = models.restore(path)
-        decoding.set_search(model, args.strategy, None if args.strategy in GREEDY else args.beam_size)
+        beam = {} if args.strategy in GREEDY else {"beam_size": args.beam_size}
+        decoding.set_search(model, {"strategy": args.strategy, **beam})
     with tempfile.TemporaryDirectory() as cache:
         manifest, tokenizer = Path(cache) / "files.jsonl", Path(cache) / "tokenizer.model"
         files.write_jsonl(manifest, rows)

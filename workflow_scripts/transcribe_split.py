@@ -16,8 +16,8 @@ def parser():
     p.add_argument("--checkpoint", type=Path, required=True, help="a finished leg: folder with model.nemo, leg.json")
     p.add_argument("--manifest", type=Path, required=True, help="the split to transcribe, whole")
     p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model")
-    p.add_argument("--strategy", required=True, help="NeMo's search: greedy_batch, malsd_batch, ...")
-    p.add_argument("--beam-size", type=int, help="hypotheses that a beam search keeps")
+    p.add_argument("--search", type=json.loads, required=True, help="`greedy` or `beam` of the configuration, JSON")
+    p.add_argument("--lm", type=Path, help="ARPA file for n-gram fusion")
     p.add_argument("--batch-size", type=int, default=16, help="utterances decoded together")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
@@ -39,7 +39,8 @@ def main(args):
     torch.set_num_threads(args.threads - workers)
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
-    settings = decoding.set_search(model, args.strategy, args.beam_size)
+    training_text = args.manifest.with_name("train.jsonl")
+    settings = decoding.set_search(model, args.search, args.lm, training_text if args.lm else None)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size)
@@ -55,7 +56,7 @@ def main(args):
             args.batch_size,
             device,
             workers=workers,
-            label=f"{args.strategy} {args.manifest.stem}",
+            label=f"{settings['strategy']} {args.manifest.stem}",
             progress=progress,
         )
     files.write_jsonl(args.hypotheses, [{**e, "pred_text": text} for e, text in zip(entries, texts, strict=True)])
@@ -64,6 +65,7 @@ def main(args):
         {
             **settings,
             "batch_size": args.batch_size,
+            "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),
             "device": device,
             "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "fingerprint", "code_version")},

@@ -37,7 +37,8 @@ def main():
     print(f"{'search':14}{'WER %':>8}{'RTFx':>8}{'difference':>12}{'95 %':>18}{'p':>8}")
     first = None
     for strategy in options.strategies:
-        decoding.set_search(model, strategy, options.beam_size)
+        beam = {} if strategy in decoding.GREEDY else {"beam_size": options.beam_size}
+        decoding.set_search(model, {"strategy": strategy, **beam})
         with tempfile.TemporaryDirectory() as cache:
             texts, taken = decoding.transcribe(
                 model, options.manifest, options.tokenizer / "tokenizer.model", Path(cache), options.batch_size,

@@ -53,6 +53,15 @@ def test_defaults_are_filled_in_and_a_data_set_overrides_them_key_by_key():
     assert checked["device"] == "auto"
 
 
+def test_a_data_set_overrides_a_search_key_by_key():
+    given = changed("evaluation.beam", {"strategy": "maes", "maes_num_steps": 3})
+    given["datasets"]["digits"]["evaluation"] = {"beam": {"beam_size": 7}}
+    checked = config.validate(given, SCHEMA)
+    beam = config.dataset_config(checked, "digits", "evaluation")["evaluation"]["beam"]
+    assert (beam["strategy"], beam["maes_num_steps"], beam["beam_size"], beam["lm"]) == ("maes", 3, 7, None)
+    assert checked["evaluation"]["beam"]["beam_size"] == 4
+
+
 def test_validation_leaves_the_given_configuration_alone():
     given = copy.deepcopy(VALID)
     config.validate(given, SCHEMA)
@@ -64,15 +73,15 @@ def test_validation_leaves_the_given_configuration_alone():
     [
         ("trainig.seed", 1, ["trainig", "did you mean `training`?"]),
         ("training.learning_rat", 1, ["training.learning_rat", "did you mean `learning_rate`?"]),
-        ("datasets.digits.evaluation.beamsize", 2, ["datasets.digits.evaluation.beamsize", "`beam_size`"]),
+        ("datasets.digits.evaluation.beam.size", 2, ["datasets.digits.evaluation.beam.size", "`beam_size`"]),
         ("datasets.digits.source.pth", "x", ["datasets.digits.source.pth", "`path`"]),
         ("datasets.digits.splits.tset", "x", ["datasets.digits.splits.tset", "`test`"]),
         ("datasets.Digits", {}, ["datasets.Digits", "lower-case"]),
         ("training.learning_rate", "5e-4", ["training.learning_rate", "reads 5e-4 as text", "5.0e-4"]),
         ("training.batch_size", "16", ["training.batch_size", "an integer", '"16"', "--configfile"]),
         ("training.batch_size", 0, ["training.batch_size", "0 is less than the minimum of 1"]),
-        ("evaluation.beam_size", 0, ["evaluation.beam_size", "minimum"]),
-        ("evaluation.beam_strategy", "malsd", ["evaluation.beam_strategy", "malsd_batch"]),
+        ("evaluation.beam.beam_size", 0, ["evaluation.beam.beam_size", "minimum"]),
+        ("evaluation.beam.strategy", "malsd", ["evaluation.beam.strategy", "malsd_batch"]),
         ("training.precision", "fp8", ["training.precision", "fp32"]),
         ("datasets.digits.source.type", "locl", ["datasets.digits.source.type", "did you mean `local`?"]),
         ("datasets.digits.source.path", None, ["datasets.digits.source.path is missing"]),
@@ -86,7 +95,10 @@ def test_validation_leaves_the_given_configuration_alone():
         ("training.batch_budget", "aut", ["training.batch_budget: expected a number above 0 or `auto`", '"aut"']),
         ("training.batch_budget", "80", ["training.batch_budget", "write it without quotes"]),
         ("training.batch_budget", 0, ["training.batch_budget: expected a number above 0 or `auto`, got 0"]),
-        ("evaluation.beam_size", 33, ["evaluation.beam_size must not exceed tokenizer.vocab_size"]),
+        ("evaluation.beam.beam_size", 33, ["malsd_batch looks at 33 tokens", "tokenizer.vocab_size: lower beam_size"]),
+        ("evaluation.beam", {"strategy": "maes", "beam_size": 31}, ["maes looks at 33 tokens at a time"]),
+        ("evaluation.beam.maes_num_steps", 3, ["beam.maes_num_steps is for maes and maes_batch, not for malsd_batch"]),
+        ("evaluation.beam", {"strategy": "maes", "lm": "x"}, ["evaluation.beam.lm is for malsd_batch and maes_batch"]),
         ("datasets", {1: {}}, ["datasets.1", "put it in quotes"]),
         ("datasets.digits.source", {"type": "synthetic", "corpus": "spoken_digits"}, ["splits.validation", "dev"]),
         ("datasets.digits.source", {"type": "librispeech"}, ["splits.train: the source librispeech", "dev-clean"]),
@@ -132,8 +144,9 @@ def test_every_key_has_a_description_and_every_option_a_default():
             walk(child, [*path, key])
 
     walk(SCHEMA, [])
-    for name in config.SHARED_SECTIONS:
+    for name in (*config.SHARED_SECTIONS, "greedy", "beam"):
         for key, child in SCHEMA["$defs"][name]["properties"].items():
+            child = SCHEMA["$defs"][child["$ref"].split("/")[-1]] if "$ref" in child else child
             assert "default" in child, f"{name}.{key}"
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from conftest import ROOT
-from rnnt import config, decoding, files, manifests, models
+from rnnt import config, console, decoding, files, manifests, models
 from rnnt.errors import UserError
 
-SEARCHES = config.load_schema(ROOT / "config/schema.yaml")["$defs"]["evaluation"]["properties"]["beam_strategy"]["enum"]
+BEAM = config.load_schema(ROOT / "config/schema.yaml")["$defs"]["beam"]["properties"]
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def model(prepared):
     return models.build("contextnet_dummy", prepared / "tokenizer")
 
 
-@pytest.mark.parametrize("strategy", [*decoding.GREEDY, *SEARCHES])
+@pytest.mark.parametrize("strategy", [*decoding.GREEDY, *BEAM["strategy"]["enum"]])
 def test_every_search_transcribes_every_utterance(prepared, model, tmp_path, strategy):
-    settings = decoding.set_search(model, strategy, 2)
-    assert settings == {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
+    search = {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
+    assert decoding.set_search(model, search) == search
     texts, seconds = transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
     assert len(texts) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
     assert all(isinstance(text, str) for text in texts)
@@ -65,9 +65,85 @@ def test_hypotheses_come_back_in_the_manifest_s_order_whatever_the_batches(prepa
         assert texts == [str(round(row["duration"] * 16000)) for row in order]
 
 
+PARAMETERS = [
+    ("greedy", "max_symbols", 1, 10, {}),
+    ("greedy_batch", "max_symbols", 1, 10, {}),
+    ("tsd", "max_symbols", 1, 10, {}),
+    ("malsd_batch", "max_symbols", 1, 10, {}),
+    ("alsd", "alsd_max_target_len", 0.3, 1.0, {}),
+    ("maes", "maes_num_steps", 4, 2, {}),
+    ("maes_batch", "maes_num_steps", 4, 2, {}),
+    ("maes", "maes_expansion_beta", 0, 2, {}),
+    ("maes", "maes_expansion_gamma", 0.01, 2.3, {}),
+    ("maes_batch", "maes_expansion_gamma", 0.01, 2.3, {}),
+    ("beam", "score_norm", False, True, {}),
+    ("maes_batch", "score_norm", False, True, {"beam_size": 8}),
+]
+
+
+@pytest.mark.parametrize(("strategy", "parameter", "value", "default", "others"), PARAMETERS)
+def test_every_parameter_of_a_search_changes_what_it_finds(
+    prepared, model, tmp_path, strategy, parameter, value, default, others
+):
+    search = {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 3} | others)
+    found = []
+    for extra in ({parameter: value}, {parameter: default}, {}):
+        decoding.set_search(model, search | extra)
+        found.append(transcribe(model, prepared, prepared / "test.jsonl", tmp_path)[0])
+    assert found[0] != found[1] == found[2], "the last is NeMo's default, as the schema tells"
+
+
+def test_no_parameter_of_the_schema_is_left_out():
+    tried = {parameter for _, parameter, *_ in PARAMETERS}
+    assert tried == BEAM.keys() - {"strategy", "beam_size", "lm", "lm_weight"}
+    for parameter, strategies in config.BEAM_PARAMETERS.items():
+        if parameter != "lm":
+            assert set(strategies) == {s for s, name, *_ in PARAMETERS if name == parameter} - set(decoding.GREEDY)
+
+
 def test_a_beam_wider_than_the_vocabulary_is_refused(model):
-    with pytest.raises(UserError, match="evaluation.beam_size 99 exceeds the vocabulary of 24"):
-        decoding.set_search(model, "malsd_batch", 99)
+    with pytest.raises(UserError, match="evaluation.beam.beam_size 99 exceeds the vocabulary of 24"):
+        decoding.set_search(model, {"strategy": "malsd_batch", "beam_size": 99})
+
+
+class Graphs:
+    """Stands for NeMo's search with CUDA graphs that fail on this machine."""
+
+    def __init__(self, works):
+        self.works, self.on = works, True
+
+    def disable_cuda_graphs(self):
+        was, self.on = self.on, False
+        return was
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_where_cuda_graphs_fail_the_search_goes_on_without_them_and_says_so(
+    prepared, tmp_path, caplog, monkeypatch, works
+):
+    monkeypatch.setattr(console.log, "propagate", True)
+    model = HearsDurations()
+    model.decoding.decoding = Graphs(works)
+    heard = model.decoding.rnnt_decoder_predictions_tensor
+
+    def search(encoded, lengths):
+        if model.decoding.decoding.on and not works:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
+        return heard(encoded, lengths)
+
+    model.decoding.rnnt_decoder_predictions_tensor = search
+    texts, _ = transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
+    assert len(texts) == len(manifests.read(prepared / "test.jsonl")) and model.decoding.decoding.on is works
+    said = "CUDA graphs do not work here: decode without them (CUDA error: operation not permitted"
+    assert (said in caplog.text) is not works
+
+
+def test_an_error_that_is_not_the_graphs_is_not_hidden(prepared, tmp_path):
+    model = HearsDurations()
+    model.decoding.decoding = SimpleNamespace()
+    model.decoding.rnnt_decoder_predictions_tensor = lambda *_: [][0]
+    with pytest.raises(IndexError):
+        transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
 
 
 def test_a_batch_that_does_not_fit_is_decoded_in_halves(prepared, tmp_path):

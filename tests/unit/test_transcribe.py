@@ -17,7 +17,7 @@ import transcribe
 from conftest import ROOT
 from rnnt import audio, config, console, decoding, manifests, model_card, models
 
-SEARCHES = config.load_schema(ROOT / "config/schema.yaml")["$defs"]["evaluation"]["properties"]
+SECTIONS = config.load_schema(ROOT / "config/schema.yaml")["$defs"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,8 @@ def texts(lines):
 def test_the_transcripts_are_the_pipeline_s(prepared, network, clips, run, tmp_path, options):
     code, lines, problems = run(*clips, *options)
     strategy = "greedy_batch" if "greedy_batch" in options else "malsd_batch"
-    decoding.set_search(network, strategy, 2 if "2" in options else 4)
+    beam = {} if strategy == "greedy_batch" else {"beam_size": 2 if "2" in options else 4}
+    decoding.set_search(network, {"strategy": strategy, **beam})
     expected, _ = decoding.transcribe(
         network,
         prepared / "test.jsonl",
@@ -201,8 +202,8 @@ def test_wrong_options_name_themselves(clips, run):
     assert code == 1 and problems == ["error: --beam-size 99 exceeds the vocabulary of 24"]
     code, _, problems = run(clips[0], "--batch-size", "0")
     assert code == 2 and problems[-1].endswith("--batch-size: expected a whole number above 0, got 0")
-    assert transcribe.GREEDY == list(decoding.GREEDY) == SEARCHES["greedy_strategy"]["enum"]
-    assert [*transcribe.GREEDY, *SEARCHES["beam_strategy"]["enum"]] == transcribe.STRATEGIES
+    assert transcribe.GREEDY == list(decoding.GREEDY) == SECTIONS["greedy"]["properties"]["strategy"]["enum"]
+    assert [*transcribe.GREEDY, *SECTIONS["beam"]["properties"]["strategy"]["enum"]] == transcribe.STRATEGIES
 
 
 def test_the_card_s_python_code_runs(folder, network, clips, run, tmp_path, monkeypatch):

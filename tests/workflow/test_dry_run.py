@@ -71,7 +71,7 @@ def test_a_name_that_is_no_data_set_is_named(checkout):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("evaluation: {beamsize: 3}", "unknown key evaluation.beamsize: did you mean `beam_size`?"),
+        ("evaluation: {beam: {beamsize: 3}}", "unknown key evaluation.beam.beamsize: did you mean `beam_size`?"),
         ("training: {learning_rate: 5e-4}", "YAML reads 5e-4 as text, write 5.0e-4"),
         ("datasets: {d: {splits: {train: a, validation: b, test: c}}}", "datasets.d.source is missing"),
     ],
@@ -90,6 +90,20 @@ def test_an_overlay_changes_the_default_experiment_and_a_file_with_data_sets_rep
     assert "leg_5" in done.stdout + done.stderr and "spoken_commands" in done.stdout + done.stderr
     done = snakemake(checkout, "--dry-run", "--configfile", "config/local_example.yaml")
     assert "spoken_commands" not in done.stdout + done.stderr
+
+
+def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkout):
+    (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: my words.arpa, lm_weight: 0.5}}\n")
+    arguments = ("--dry-run", "--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")
+    done = snakemake(checkout, *arguments)
+    assert done.returncode == 1 and "evaluation.beam.lm: my words.arpa: no such file" in done.stderr + done.stdout
+    (checkout / "my words.arpa").write_text("")
+    plan = (done := snakemake(checkout, *arguments)).stdout + done.stderr
+    for command in [line for line in plan.splitlines() if "transcribe_split.py --checkpoint" in line]:
+        fused = "--lm 'my words.arpa'" in command and '"lm_weight":0.5' in command
+        assert fused == ("malsd_batch" in command), command
+        assert ("lm_weight" in command) == fused
+    assert plan.count("--lm 'my words.arpa'") == 1
 
 
 def test_several_legs_are_kept_where_asked(checkout):

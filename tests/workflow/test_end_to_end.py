@@ -145,7 +145,7 @@ def test_touching_or_checking_out_a_script_runs_nothing(run):
 
 
 def test_another_beam_size_runs_the_beam_search_and_the_table_again_and_no_more(run):
-    (run / "beam.yaml").write_text("evaluation: {beam_size: 3}\n")
+    (run / "beam.yaml").write_text("evaluation: {beam: {beam_size: 3}}\n")
     again = planned(run, "beam.yaml")
     assert again and all("/beam/" in path or path in BESIDE for path in again)
     assert "results/digits/evaluation/leg_2/beam/test.jsonl" in again
@@ -189,7 +189,7 @@ def test_the_model_s_config_is_part_of_what_training_depends_on(run):
 def test_a_repeated_interim_evaluation_trains_nothing_again(run):
     """Its temporary checkpoint is gone: the leg is exported anew from the run directory."""
     before = (run / "results/digits/runs/training.log").read_text()
-    (run / "greedy.yaml").write_text("datasets: {digits: {evaluation: {greedy_strategy: greedy}}}\n")
+    (run / "greedy.yaml").write_text("datasets: {digits: {evaluation: {greedy: {strategy: greedy}}}}\n")
     config = ["tests/config/tiny.yaml", "greedy.yaml"]
     done = snakemake(run, "results/digits/evaluation/leg_1/greedy/validation.json", config=config)
     assert done.returncode == 0, done.stderr
@@ -228,7 +228,7 @@ def test_a_pretrained_model_is_evaluated_untouched_and_training_that_harms_says_
         f"model: {{init_from: {base}}}\n"
         "tokenizer: {source: model}\n"
         "training: {batch_budget: 16, warmup_steps: 0, learning_rate: 5.0}\n"
-        "evaluation: {legs: 1, beam_size: 2}\n"
+        "evaluation: {legs: 1, beam: {beam_size: 2}}\n"
     )
     done = snakemake(run, "--cores", "2", "results/wer_table.csv", config="tuned.yaml")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,6 +23,14 @@ SPLITS = {  # of the sources whose splits are known beforehand
     "tedlium": "train dev test",
     "switchboard": "train validation test_switchboard test_callhome",
 }
+BEAM_PARAMETERS = {  # which searches have them; the others of the `beam` section all have
+    "lm": ("malsd_batch", "maes_batch"),
+    "max_symbols": ("tsd", "malsd_batch"),
+    "alsd_max_target_len": ("alsd",),
+    "maes_num_steps": ("maes", "maes_batch"),
+    "maes_expansion_beta": ("maes",),
+    "maes_expansion_gamma": ("maes", "maes_batch"),
+}
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
 
@@ -53,9 +61,23 @@ def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
     """The named sections of a data set, its own overrides merged over the shared ones."""
     own = config["datasets"][dataset]
     return {
-        section: {**config[section], **own.get(section, {})} if section in SHARED_SECTIONS else own[section]
+        section: _merged(config[section], own.get(section, {})) if section in SHARED_SECTIONS else own[section]
         for section in sections
     }
+
+
+def _merged(shared: dict, own: dict) -> dict:
+    """`own` over `shared`, key by key, the sections within them too."""
+    below = {key: _merged(shared[key], value) for key, value in own.items() if isinstance(value, dict)}
+    return {**shared, **own, **below}
+
+
+def beam_width(beam: dict) -> int:
+    """How many tokens a beam search looks at for one hypothesis: no more than the vocabulary has."""
+    if not beam["strategy"].startswith("maes"):
+        return beam["beam_size"]
+    beta = beam.get("maes_expansion_beta")
+    return beam["beam_size"] + (2 if beta is None else beta)
 
 
 def as_argument(value: dict) -> str:
@@ -95,11 +117,18 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
                 known = SPLITS[kind].replace(" ", ", ")
                 raise UserError(f"config: {key}.splits.{ours}: the source {kind} has no split {split} (it has {known})")
     merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
-    if (
-        merged["tokenizer"]["source"] == "train"
-        and merged["evaluation"]["beam_size"] > merged["tokenizer"]["vocab_size"]
-    ):
-        raise UserError(f"config: {key}: evaluation.beam_size must not exceed tokenizer.vocab_size")
+    beam = merged["evaluation"]["beam"]
+    for parameter, strategies in BEAM_PARAMETERS.items():
+        if beam[parameter] is not None and beam["strategy"] not in strategies:
+            raise UserError(
+                f"config: {key}: evaluation.beam.{parameter} is for {' and '.join(strategies)}, not for "
+                f"{beam['strategy']}: set it to null, or take another strategy"
+            )
+    if merged["tokenizer"]["source"] == "train" and beam_width(beam) > merged["tokenizer"]["vocab_size"]:
+        raise UserError(
+            f"config: {key}: evaluation.beam: {beam['strategy']} looks at {beam_width(beam)} tokens at a time, "
+            "which must not exceed tokenizer.vocab_size: lower beam_size"
+        )
     if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
         raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
     if merged["tokenizer"]["source"] == "model" and not merged["model"]["init_from"]:

@@ -8,30 +8,50 @@ from pathlib import Path
 
 import torch
 
-from rnnt import batching, console, files
+from rnnt import batching, config, console, files, language_model
 from rnnt.errors import UserError
 
 GREEDY = ("greedy", "greedy_batch")
 
 
-def set_search(model, strategy: str, beam_size: int | None = None) -> dict:
-    """Make `model` (NeMo) decode with `strategy`; returns the settings for the metrics file.
+def set_search(model, search: dict, lm: Path | None = None, training_text: Path | None = None) -> dict:
+    """Make `model` (NeMo) decode with `search`, the `greedy` or `beam` section of the configuration.
 
-    `beam_size` is for the beam searches: hypotheses kept. What is not set here is NeMo's default, whatever the
-    model was saved with: the same search for every model of the table.
-    Raises UserError when the beam is wider than the vocabulary.
+    Returns the settings for the metrics file. What is not set here is NeMo's default, whatever the model was saved
+    with: the same search for every model of the table. `lm` is an ARPA file for n-gram fusion; the manifest
+    `training_text` shows whether it speaks of the model's tokens (rnnt/language_model.py).
+    Raises UserError when the beam is wider than the vocabulary, and when the file is not of it.
     """
     from omegaconf import OmegaConf
 
-    settings = {"strategy": strategy}
-    config: dict = {"strategy": strategy}
+    strategy, vocabulary = search["strategy"], model.tokenizer.vocab_size
+    section = {key: value for key, value in search.items() if key not in ("strategy", "lm_weight")}
+    settings = dict(search)
     if strategy not in GREEDY:
-        if beam_size > model.tokenizer.vocab_size:
-            raise UserError(f"evaluation.beam_size {beam_size} exceeds the vocabulary of {model.tokenizer.vocab_size}")
-        settings["beam_size"] = beam_size
-        config["beam"] = {"beam_size": beam_size, "return_best_hypothesis": True}
-    model.change_decoding_strategy(OmegaConf.create(config), verbose=False)
+        if config.beam_width(search) > vocabulary:
+            raise UserError(f"evaluation.beam.beam_size {section['beam_size']} exceeds the vocabulary of {vocabulary}")
+        section["return_best_hypothesis"] = True
+    if strategy == "tsd" and "max_symbols" in section:
+        section["tsd_max_sym_exp"] = section.pop("max_symbols")
+    if lm:
+        language_model.check_file(lm, vocabulary)
+        section |= {"ngram_lm_model": str(lm), "ngram_lm_alpha": search["lm_weight"]}
+        settings |= {"lm": lm.name, "lm_sha256": files.sha256(lm)}
+    name = "greedy" if strategy in GREEDY else "beam"
+    model.change_decoding_strategy(OmegaConf.create({"strategy": strategy, name: section}), verbose=False)
+    if lm and training_text:
+        computer = model.decoding.decoding.decoding_computer
+        fused = computer.fusion_models[0] if strategy == "malsd_batch" else computer.ngram_lm_batch
+        perplexity = language_model.check_tokens(fused, lm, model.tokenizer.tokenizer, training_text)
+        console.log.info("%s: perplexity %.1f per token of the training text", lm.name, perplexity)
     return settings
+
+
+def cuda_graphs(model, device: str) -> str:
+    """How the search of `model` uses CUDA graphs: `full_graph`, `no_while_loops` (parts of it), or `off`."""
+    computer = getattr(model.decoding.decoding, "decoding_computer", None)
+    mode = getattr(computer, "cuda_graphs_mode", None)
+    return mode.value if mode is not None and device == "cuda" else "off"
 
 
 def transcribe(
@@ -66,9 +86,8 @@ def transcribe(
     with torch.inference_mode(), console.bar(len(dataset), label, initial=len(done)) as shown:
         for number, batch in enumerate(loader):
             audio, lengths = batch["audio"].to(device), batch["audio_lengths"].to(device)
-            if number == 0:  # The first call pays for what the libraries set up once.
-                second = min(audio.shape[1], model.cfg.sample_rate)
-                _search(model, audio[:1, :second], lengths[:1].clamp(max=second))
+            if number == 0:
+                _warm_up(model, audio, lengths, device)
             _synchronize(device)
             started = time.perf_counter()
             found = _search(model, audio, lengths)
@@ -82,6 +101,25 @@ def transcribe(
             shown.update(len(found))
     in_order = dict(zip(order, texts, strict=True))
     return [in_order[index] for index in range(len(dataset))], seconds
+
+
+def _warm_up(model, audio: torch.Tensor, lengths: torch.Tensor, device: str) -> None:
+    """The first call pays for what the libraries set up once; where CUDA graphs fail, the search does without."""
+    if device == "cuda":  # Graphs are captured for the largest batch, which is the first.
+        console.log.info("CUDA graphs of the search: %s", cuda_graphs(model, device))
+    else:
+        second = min(audio.shape[1], model.cfg.sample_rate)
+        audio, lengths = audio[:1, :second], lengths[:1].clamp(max=second)
+    try:
+        _search(model, audio, lengths)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        disable = getattr(model.decoding.decoding, "disable_cuda_graphs", None)
+        if disable is None or not disable():
+            raise
+        console.log.warning("CUDA graphs do not work here: decode without them (%s)", str(error).partition("\n")[0])
+        _search(model, audio, lengths)
 
 
 def _search(model, audio: torch.Tensor, lengths: torch.Tensor) -> list[str]:

@@ -102,6 +102,7 @@ def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], conf
         figures=_figures(rows),
         beam_strategy=rows[0]["beam_strategy"],
         beam_size=rows[0]["beam_size"],
+        beam_lm=rows[0].get("beam_lm"),
         licence=LICENCES[config["source"]["type"]],
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

@@ -28,6 +28,7 @@ COLUMNS = [
     "beam_strategy",
     "beam_size",
     "code_version",
+    "beam_lm",
 ]
 ON_THE_TERMINAL = {
     "dataset": "data set",
@@ -73,6 +74,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "beam_strategy": beam["strategy"],
         "beam_size": str(beam["beam_size"]),
         "code_version": beam["versions"]["code"],
+        "beam_lm": f"{beam['lm']} x {beam['lm_weight']:g}" if "lm" in beam else "",
     }
 
 
@@ -122,7 +124,7 @@ def _sorted(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def _markdown(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
     cells = [list(headings.values()), *([row.get(column, "") for column in headings] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
-    text_columns = {"dataset", "split", "model", "beam_strategy", "code_version"}
+    text_columns = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm"}
     left = [column in text_columns for column in headings]
     lines = [_line(line, widths, left) for line in cells]
     rule = (
