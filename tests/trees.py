@@ -106,4 +106,5 @@ def switchboard(root):
     stm = root / "eval2000/LDC2002T43/reference/hub5e00.english.000405.stm"
     stm.parent.mkdir(parents=True)
     stm.write_text("\n".join(lines) + "\n")
+    (stm.parent / "en20000405_hub5.glm").write_text(";; fixture\n%UH  =>  %HESITATION / [ ] __ [ ]\n")
     return made

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rnnt import console, files, manifests, scoring
+from rnnt import console, files, glm, manifests, scoring
 
 
 def parser():
@@ -18,7 +18,8 @@ def parser():
 def main(args):
     rows = files.read_jsonl(args.hypotheses)
     scoring.check_complete(rows, manifests.read(args.manifest), str(args.hypotheses))
-    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers)
+    mapping = args.manifest.with_name(glm.NAME)
+    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers, mapping if mapping.is_file() else None)
     files.write_sealed(args.output, {**metrics, "hypotheses_sha256": files.sha256(args.hypotheses)})
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",

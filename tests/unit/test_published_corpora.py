@@ -273,6 +273,10 @@ def test_hub5_has_two_tests(tmp_path, split, name):
     found = listed(switchboard, switchboard_source(tmp_path), split)
     assert sorted(found) == [f"{name}-A_000040-000347", f"{name}-B_000350-000725"]
     assert {e["text"] for e in found.values()} == {"uh-huh and he" if name == "sw_4390" else "replied he"}
+    assert {e["stm"] for e in found.values()} == {
+        "UH-HUH (I-) AND HE" if name == "sw_4390" else "(%HESITATION) REPLIED HE"
+    }
+    assert switchboard.glm(switchboard_source(tmp_path)).name == "en20000405_hub5.glm"
     assert np.array_equal(samples(found[f"{name}-B_000350-000725"], 8000), made[name][28000:58000, 1])
 
 

@@ -55,6 +55,55 @@ def test_normalised_wer_stands_beside_the_orthographic_one():
     assert found["wer_normalized"] == 0.0
 
 
+def test_a_text_has_the_same_words_whether_it_is_normalised_whole_or_in_pieces():
+    numbers = sorted(scoring.normalizer().standardize_numbers.words)
+    plain = "the house went over green hill with many people asked her colour why not really".split()
+    awkward = (
+        "um uh hmm 's 'd 'll been gone done got half a and let's let she's i'd won't y'all gonna mr dr st . , - % $ £ "
+        "¢ $5 5% 3.14 1,000 20th 1960s $2 ¢7 ' '' café naïve x-ray (noise) <unk> ( ) [ ] grey organise 0 00 1 1s "
+        "a.b.c o'clock 'twas ½ ² ℃ \u00a0 jr half and a half"
+    ).split(" ")
+    whole = scoring.normalizer()
+    for seed in range(3000):
+        draw = random.Random(seed)
+        share = draw.choice([0.2, 0.5, 0.8])
+        words = [
+            draw.choice(plain if draw.random() < share else numbers if draw.random() < 0.5 else awkward)
+            for _ in range(draw.randint(0, 14))
+        ]
+        text = " ".join(words)
+        assert scoring.normalize(text).split(" ") == (whole(text).split() or [""]), text
+
+
+def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
+    (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\nI'M => {I'M / I AM} / [ ] __ [ ]\n")
+    found = rows(("i'm here", "i am here um"))
+    for row in found:
+        row["stm"] = "I'M (%HESITATION) (WH-) HERE (%HESITATION)"
+    scored = scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
+    assert scored["wer"] == 150.0 and scored["wer_glm"] == 0.0
+    assert scored["glm_sha256"] == files.sha256(tmp_path / "hub5.glm")
+    assert "wer_glm" not in scoring.score(found, DECODING)
+    del found[0]["stm"]
+    assert "wer_glm" not in scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
+
+
+def test_the_script_takes_the_mapping_file_beside_the_manifest(tmp_path):
+    (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\n")
+    found = [{**row, "stm": "(%HESITATION) ONE"} for row in rows(("one", "um one"))]
+    files.write_jsonl(tmp_path / "h.jsonl", found)
+    files.write_jsonl(tmp_path / "m.jsonl", [{k: v for k, v in row.items() if k != "pred_text"} for row in found])
+    files.write_json(tmp_path / "d.json", DECODING)
+    done = run_script(
+        "score_hypotheses", "--hypotheses", tmp_path / "h.jsonl", "--manifest", tmp_path / "m.jsonl",
+        "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scored = files.read_sealed(tmp_path / "s.json")
+    assert (scored["wer"], scored["wer_glm"]) == (100.0, 0.0)
+    assert table.row("d", "test", scored, scored, None)["wer_glm"] == "0.00"
+
+
 def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
     draw = random.Random(3)
     words = ["a", "b", "ä", "it's", "東京", "b", "é"]

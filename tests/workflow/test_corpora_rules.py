@@ -65,6 +65,7 @@ def test_all_four_corpora_become_manifests(checkout, tmp_path):
         "tedlium": ["it's fine", "so we don't"],
         "switchboard": ["hi yeah i'd", "uh-huh", "westmin- them"] * 3,
     }
+    assert (checkout / "results/switchboard/manifests/hub5.glm").read_text().startswith(";; fixture\n")
     summary = json.loads((checkout / "results/tedlium/manifests/summary.json").read_text())
     assert summary["train"]["cleaning"]["join split contractions"]["utterances"] == 2
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rnnt.errors import UserError
 
+NAME = "hub5.glm"  # beside the manifests of a data set whose utterances have an `stm`
 COMMENT = ";;"
 LONGEST = 131  # characters of a line, LINE_LENGTH of rfilter1 less its end
 APPLICATION = re.compile(r';;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')

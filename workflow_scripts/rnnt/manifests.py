@@ -88,6 +88,8 @@ def _entry(utterance: Utterance) -> dict:
         entry["channel"] = utterance.channel
     if utterance.speaker is not None:
         entry["speaker"] = utterance.speaker
+    if utterance.stm is not None:
+        entry["stm"] = utterance.stm
     return entry
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
+from pathlib import Path
 
 import jiwer
 
-from rnnt import significance
+from rnnt import files, glm, significance
 from rnnt.errors import UserError
 
 
@@ -39,12 +40,13 @@ def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:
 MANY = 2000  # utterances from which on processes are worth their start
 
 
-def score(rows: list[dict], decoding: dict, workers: int = 1) -> dict:
+def score(rows: list[dict], decoding: dict, workers: int = 1, mapping: Path | None = None) -> dict:
     """The metrics of hypotheses (`text`, `pred_text`, `duration` in seconds) and how they were made.
 
     WER and CER in percent, orthographic and after Whisper's English normaliser (Radford et al. 2022, appendix C);
     counts over the corpus; the 95 % interval of the WER (rnnt/significance.py); RTFx = seconds of audio per second of
-    decoding. Raises UserError when an utterance has no hypothesis, or there is not one reference word.
+    decoding. With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it
+    (rnnt/glm.py). Raises UserError when an utterance has no hypothesis, or there is not one reference word.
     """
     for row in rows:
         if not isinstance(row.get("pred_text"), str):
@@ -62,6 +64,10 @@ def score(rows: list[dict], decoding: dict, workers: int = 1) -> dict:
         words, characters = words.result(), characters.result()
         texts = [text for chunk in normalized for text in chunk.result()]
     normalized = error_counts(texts[: len(rows)], texts[len(rows) :])
+    by_glm = {}
+    if mapping and all("stm" in row for row in rows):
+        counts = glm.error_counts([row["stm"] for row in rows], hypotheses, glm.read(mapping))
+        by_glm = {"wer_glm": percent(counts), "glm_sha256": files.sha256(mapping)}
     audio_seconds = sum(row["duration"] for row in rows)
     return {
         "wer": percent(words),
@@ -70,6 +76,7 @@ def score(rows: list[dict], decoding: dict, workers: int = 1) -> dict:
         "resampled": resampled,
         "cer": percent(characters),
         "wer_normalized": percent(normalized),
+        **by_glm,
         "substitutions": words["substitutions"],
         "deletions": words["deletions"],
         "insertions": words["insertions"],
@@ -100,8 +107,37 @@ def _processes(workers: int) -> Iterator[Callable[..., Future]]:
 
 
 def _normalize(texts: list[str]) -> list[str]:
-    normalize = normalizer()
     return [normalize(text) for text in texts]
+
+
+def normalize(text: str) -> str:
+    """The words of `text` in the normal form of Whisper's English normaliser, one space between them.
+
+    The library takes 0.3 ms for 20 words. It is asked for the pieces between two neighbouring plain words instead, most
+    of which it has seen before: nothing that it does reaches further than one plain word.
+    """
+    if any(sign in text for sign in "<[("):
+        return " ".join(normalizer()(text).split())
+    pieces: list[list[str]] = [[]]
+    for word in text.lower().split():
+        if pieces[-1] and _is_plain(word) and _is_plain(pieces[-1][-1]):
+            pieces.append([])
+        pieces[-1].append(word)
+    found = (_normalize_piece(" ".join(piece)) for piece in pieces)
+    return " ".join(piece for piece in found if piece)
+
+
+@functools.lru_cache(maxsize=2**17)
+def _normalize_piece(piece: str) -> str:
+    return " ".join(normalizer()(piece).split())
+
+
+@functools.cache
+def _is_plain(word: str) -> bool:
+    """A word that is none of a number, alone or with others, and is not taken away or apart."""
+    if not (word.isascii() and word.isalpha()) or word == "half" or word in normalizer().standardize_numbers.words:
+        return False
+    return _normalize_piece(word).isalpha()
 
 
 def error_counts(references: list[str], hypotheses: list[str], characters: bool = False) -> dict[str, int]:

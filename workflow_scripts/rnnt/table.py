@@ -29,6 +29,7 @@ COLUMNS = [
     "beam_size",
     "code_version",
     "beam_lm",
+    "wer_glm",
 ]
 ON_THE_TERMINAL = {
     "dataset": "data set",
@@ -39,6 +40,7 @@ ON_THE_TERMINAL = {
     "wer_zero_shot": "zero-shot %",
     "wer_beam": "WER beam %",
     "interval": "95 %",
+    "wer_glm": "GLM %",
     "wer_beam_normalized": "normalised %",
     "cer_beam": "CER beam %",
     "rtfx_beam": "RTFx beam",
@@ -75,6 +77,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "beam_size": str(beam["beam_size"]),
         "code_version": beam["versions"]["code"],
         "beam_lm": f"{beam['lm']} x {beam['lm_weight']:g}" if "lm" in beam else "",
+        "wer_glm": f"{beam['wer_glm']:.2f}" if "wer_glm" in beam else "",
     }
 
 

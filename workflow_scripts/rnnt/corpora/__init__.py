@@ -3,8 +3,8 @@
 prepare(source, folder, workers, progress)   make or fetch the audio under `folder`; restartable
 utterances(source, split, folder)            list the utterances of one split of the source
 
-A module may also have EXPECTED, the published size of its splits, and FOLDER_KEYS, the keys of the source that decide
-which folder its audio goes to (all, where it has none).
+A module may also have EXPECTED, the published size of its splits, FOLDER_KEYS, the keys of the source that decide which
+folder its audio goes to (all, where it has none), and glm(source), the mapping file for utterances with an `stm`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Utterance:
     """A stretch of audio and its transcript as delivered.
 
     `offset` and `duration` are in seconds (`duration` None: to the end of the file), `channel` counts from 0
-    (None: the file's only channel, or all mixed), `origin` names the line that lists the utterance, `rules` the
-    cleaning rules for its text (transcripts.RULES).
+    (None: the file's only channel, or all mixed), `stm` is the text with the marks that sclite scores by (rnnt/glm.py),
+    `origin` names the line that lists the utterance, `rules` the cleaning rules for its text (transcripts.RULES).
     """
 
     id: str
@@ -30,6 +30,7 @@ class Utterance:
     duration: float | None = None
     channel: int | None = None
     speaker: str | None = None
+    stm: str | None = None
     origin: str = ""
     rules: str = "none"
 

@@ -57,6 +57,12 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
     return _at_most(listed[first:], source["max_copies"])
 
 
+def glm(source: dict) -> Path | None:
+    """The GLM of Hub5'00 beside its STM, where there is one."""
+    found = sorted(Path(_transcripts_of_hub5(source)).rglob("*hub5*.glm"))
+    return found[0] if found else None
+
+
 def _at_most(listed: list[Utterance], copies: int) -> Iterator[Utterance]:
     seen: Counter = Counter()
     for utterance in listed:
@@ -126,13 +132,17 @@ def _speakers(path: str) -> dict[tuple[str, str], str]:
     return speakers
 
 
+def _transcripts_of_hub5(source: dict) -> Path:
+    return Path(source["hub5_transcripts"] or source["hub5_audio"]).expanduser()
+
+
 def _stm(source: dict) -> Path:
-    transcripts = source["hub5_transcripts"] or source["hub5_audio"]
     if not source["hub5_audio"]:
         raise UserError(
             f"Hub5'00 {LICENCE}: get LDC2002S09 and LDC2002T43 and set source.hub5_audio and source.hub5_transcripts"
         )
-    found = sorted(Path(transcripts).expanduser().rglob("hub5e00.english.*.stm"))
+    transcripts = _transcripts_of_hub5(source)
+    found = sorted(transcripts.rglob("hub5e00.english.*.stm"))
     if not found:
         raise UserError(f"{transcripts}: no hub5e00.english.*.stm below it (LDC2002T43): set source.hub5_transcripts")
     return found[0]
@@ -161,6 +171,7 @@ def _hub5(source: dict, prefix: str) -> Iterator[Utterance]:
             duration=duration,
             channel="AB".index(side),
             speaker=speaker,
+            stm=text.strip(),
             origin=where,
             rules="hub5",
         )
