@@ -38,10 +38,8 @@ def planned(folder, *config):
     )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, speech):
-    """A checkout in which the whole tiny experiment has run, without a network."""
-    folder = tmp_path_factory.mktemp("run") / "checkout"
+def check_out(folder, speech):
+    """A copy of the project's files, as `git clone` would make, with recordings; returns it."""
     names = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
         capture_output=True, text=True, check=True,
@@ -50,9 +48,37 @@ def run(tmp_path_factory, speech):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     shutil.copytree(speech, folder / "recordings")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, speech):
+    """A checkout in which the whole tiny experiment has run, without a network."""
+    folder = check_out(tmp_path_factory.mktemp("run") / "checkout", speech)
     done = snakemake(folder, "--cores", "2", "results/wer_table.csv", offline=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def test_two_runs_from_scratch_give_the_same_table_but_for_the_time_they_took(run, speech, tmp_path):
+    again = check_out(tmp_path / "again", speech)
+    done = snakemake(again, "--cores", "2", "digits")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tables = []
+    for path in (run / "results/wer_table.csv", again / "results/digits/wer_table.csv"):
+        with open(path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["dataset"] == "digits"]
+        tables.append([{key: value for key, value in row.items() if not key.startswith("rtfx")} for row in rows])
+    assert tables[0] == tables[1] and tables[0][0]["wer_beam"]
+    for name in (
+        "manifests/train.jsonl",
+        "tokenizer/tokenizer.model",
+        "checkpoints/leg_2/trainer/model.safetensors",
+        "evaluation/leg_1/greedy/validation.jsonl",
+        "evaluation/leg_2/beam/test.jsonl",
+    ):
+        first, second = ((folder / f"results/digits/{name}").read_bytes() for folder in (run, again))
+        assert first.replace(bytes(run), b"") == second.replace(bytes(again), b""), name
 
 
 def test_the_table_has_a_row_for_each_test_split_with_every_number(run):
