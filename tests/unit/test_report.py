@@ -2,11 +2,14 @@
 
 import base64
 import csv
+import http.server
 import io
 import json
+import queue
 import re
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -47,9 +50,9 @@ def results(tmp_path):
     rows[3]["audio_filepath"] = str(tmp_path / "audio/lost.wav")
     for search in ("greedy", "beam"):
         files.write_jsonl(folder / f"evaluation/leg_2/{search}/test.jsonl", rows)
-        files.write_json(folder / f"evaluation/leg_2/{search}/test.json", metrics(55.0, 100.0))
+        files.write_sealed(folder / f"evaluation/leg_2/{search}/test.json", metrics(55.0, 100.0))
     for leg, wer in ((1, 90.0), (2, 60.0)):
-        files.write_json(folder / f"evaluation/leg_{leg}/greedy/validation.json", metrics(wer, 100.0, 10 * leg))
+        files.write_sealed(folder / f"evaluation/leg_{leg}/greedy/validation.json", metrics(wer, 100.0, 10 * leg))
     history = [{"step": step, "loss": 50.0 / step} for step in range(1, 21)] + [{"step": 7, "skipped": ["utt-x"]}]
     files.write_json(folder / "checkpoints/leg_2/trainer/trainer_state.json", {"log_history": history})
     cleaning = {"join split contractions": {"utterances": 77, "examples": [["it 's", "it's"]]}}
@@ -179,7 +182,7 @@ def test_groups_have_the_errors_of_their_members_and_add_up():
 
 def test_the_leg_is_the_table_s_and_not_one_that_an_earlier_run_left(results):
     shutil.copytree(results / "speech/evaluation/leg_2", results / "speech/evaluation/leg_10")
-    files.write_json(results / "speech/evaluation/leg_10/beam/test.json", metrics(5.0, 100.0, step=100))
+    files.write_sealed(results / "speech/evaluation/leg_10/beam/test.json", metrics(5.0, 100.0, step=100))
     assert report.last_leg(results / "speech", {"split": "test", "train_steps": "20"}) == 2
     assert report.last_leg(results / "speech", {"split": "test", "train_steps": "100"}) == 10
     with pytest.raises(UserError, match="after 30 steps"):
@@ -220,15 +223,53 @@ def test_a_table_without_the_data_set_or_a_column_is_one_line(results):
     assert done.returncode == 1 and "no column wer_beam" in done.stderr and "Traceback" not in done.stderr
 
 
-def in_browser(page, script):
-    """Run `script` in the page with headless Chromium; what it returns."""
-    page = page.replace("</body>", f"<script>document.title = JSON.stringify((() => {{{script}}})());</script></body>")
-    return page
+def test_metrics_that_were_edited_do_not_get_onto_the_page(results):
+    path = results / "speech/evaluation/leg_1/greedy/validation.json"
+    path.write_text(path.read_text().replace("90.0", "9.0"))
+    arguments = ("--results", results, "--datasets", "speech", "--output", "x.html", "--figures", results / "f")
+    done = run_script("make_report", "--table", results / "wer_table.csv", *arguments)
+    assert done.returncode == 1 and "validation.json: changed since it was computed" in done.stderr
+
+
+def in_browser(page, script, folder):
+    """Run `script`, of an async function, in the page with headless Chromium; what it returns."""
+    tell = "told => fetch('/', {method: 'POST', body: JSON.stringify(told)})"
+    page = page.replace("</body>", f"<script>(async () => {{{script}}})().catch(String).then({tell});</script></body>")
+    page = page.replace("default-src 'none'", "default-src 'none'; connect-src 'self'").encode()
+    told = queue.Queue()
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def do_POST(self):
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def log_message(self, *_):
+            pass
+
+    options = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
+        f"--autoplay-policy=no-user-gesture-required --user-data-dir={folder}/profile"
+    )
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        browser = subprocess.Popen([CHROMIUM, *options.split(), address], stderr=subprocess.DEVNULL)
+        try:
+            return told.get(timeout=60)
+        finally:
+            browser.kill()
+            browser.wait()
+            server.shutdown()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_sorting_filtering_and_playing_work_in_a_browser(results, tmp_path):
-    page = in_browser(
+    found = in_browser(
         make(results),
         """
         const table = document.querySelector('table.bars');
@@ -241,15 +282,13 @@ def test_sorting_filtering_and_playing_work_in_a_browser(results, tmp_path):
         input.dispatchEvent(new Event('input'));
         const left = [...document.querySelectorAll('.utterance')].filter(one => !one.hidden).length;
         const sound = document.querySelector('audio');
-        return {sorted, left, plays: sound.canPlayType('audio/mpeg') !== ''};
+        const ended = new Promise((good, bad) => {sound.onended = good; sound.onerror = bad;});
+        await sound.play();
+        await ended;
+        return {sorted, left, heard: sound.currentTime, seconds: sound.duration};
         """,
+        tmp_path,
     )
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-    done = subprocess.run([*command, f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=60)
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)[1].replace("&quot;", '"')
-    found = json.loads(title)
     assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) > 1
     assert found["left"] == 1
-    assert found["plays"]
+    assert found["heard"] == found["seconds"] > 0.9, "played to its end"

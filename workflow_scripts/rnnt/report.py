@@ -100,7 +100,7 @@ def last_leg(folder: Path, row: dict[str, str]) -> int:
     """
     wanted = int(row["train_steps"])
     found = {
-        leg: files.read_json(path)["checkpoint"]["step"]
+        leg: files.read_sealed(path)["checkpoint"]["step"]
         for leg, path in _legs(folder / "evaluation", f"beam/{row['split']}.json")
     }
     same = [leg for leg, step in found.items() if step == wanted]
@@ -280,7 +280,7 @@ def training(folder: Path, last: int) -> dict | None:
     for leg, path in _legs(folder / "evaluation", "greedy/validation*.json"):
         # Not NAME.decoding.json, which lies beside.
         if leg <= last and "." not in path.stem:
-            metrics = files.read_json(path)
+            metrics = files.read_sealed(path)
             interim.setdefault(path.stem, []).append((metrics["checkpoint"]["step"], metrics["wer"]))
     if not loss and not interim:
         return None
