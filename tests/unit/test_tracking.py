@@ -121,6 +121,7 @@ def test_without_a_connection_or_a_login_the_results_are_written_offline(results
 
 def test_a_training_that_is_to_be_online_does_not_begin_without_a_login(results, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")  # where another test left a key with the client
     options = {"wandb": {"mode": "online", "project": "p"}, "tensorboard": False}
     message = "wandb.mode: online: .*: run `wandb login`, or set mode: offline"
     with pytest.raises(UserError, match=message) as error, tracking.run(options, results / "runs", "speech"):
