@@ -197,6 +197,17 @@ def model_threads(wildcards):
     return 4 if gpus(wildcards) else 1
 
 
+def tracking():
+    """What the scripts that track are told; never a param: to track must not compute anything again."""
+    return as_json({key: config[key] for key in ("wandb", "tensorboard")})
+
+
+def tracked(dataset):
+    """What says that a data set's results were logged, where they are tracked."""
+    on = config["wandb"]["mode"] != "off" or config["tensorboard"]
+    return [f"results/{dataset}/tracked.json"] if on else []
+
+
 def needs():
     """What the machine must have for this configuration."""
     training = [section(dataset, "training") for dataset in config["datasets"]]

@@ -1,6 +1,31 @@
 """The table, and what it rests on."""
 
 
+rule track_results:
+    """Log a data set's word error rates and predictions in its run; only where W&B or TensorBoard is on."""
+    input:
+        greedy=lambda w: evaluations(w.dataset, "greedy"),
+        beam=lambda w: evaluations(w.dataset, "beam"),
+        zero_shot=lambda w: evaluations(w.dataset, "zero_shot"),
+        interim=lambda w: interim_metrics(w.dataset),
+        hypotheses=lambda w: evaluations(w.dataset, "beam", ".jsonl"),
+        script="workflow_scripts/track_results.py",
+    output:
+        tracked="results/{dataset}/tracked.json",
+    log:
+        "logs/{dataset}/track_results.log",
+    conda:
+        "../envs/nemo.yaml"
+    resources:
+        tracking=tracking(),
+    params:
+        runs=lambda w: f"results/{w.dataset}/runs",
+    shell:
+        "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
+        " --interim {input.interim:q} --hypotheses {input.hypotheses:q} --tracking {resources.tracking:q}"
+        " --runs {params.runs:q} --label {wildcards.dataset} --log {log:q} --output {output.tracked:q}"
+
+
 rule make_dataset_table:
     """One data set's rows of the table, once its interim evaluations are done too."""
     input:
@@ -8,6 +33,7 @@ rule make_dataset_table:
         beam=lambda w: evaluations(w.dataset, "beam"),
         zero_shot=lambda w: evaluations(w.dataset, "zero_shot"),
         interim=lambda w: interim_metrics(w.dataset),
+        tracked=lambda w: tracked(w.dataset),
         script="workflow_scripts/make_wer_table.py",
     output:
         csv="results/{dataset}/wer_table.csv",
@@ -28,6 +54,7 @@ rule make_wer_table:
         beam=of_all("beam"),
         zero_shot=of_all("zero_shot"),
         interim=[path for name in config["datasets"] for path in interim_metrics(name)],
+        tracked=[path for name in config["datasets"] for path in tracked(name)],
         comparisons="results/comparisons.csv",
         base_models=base_models(),
         script="workflow_scripts/make_wer_table.py",

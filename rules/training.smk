@@ -24,7 +24,7 @@ rule train_leg:
         # Not params: what does not change the weights must not train them again.
         running=lambda w: as_json(running_options(w.dataset)),
         device=config["device"],
-        wandb=as_json(config["wandb"]),
+        tracking=tracking(),
     params:
         model=lambda w: as_json(section(w.dataset, "model")),
         training=lambda w: as_json(training_options(w.dataset)),
@@ -38,7 +38,7 @@ rule train_leg:
         "python {input.script} --manifest {input.manifests:q}/train.jsonl --tokenizer {params.tokenizer:q}"
         " --model {params.model:q} --training {params.training:q} --length {params.length:q}"
         " --leg {wildcards.leg} --legs {params.legs} {params.base_model} {params.previous}"
-        " --device {resources.device} --threads {threads} --wandb {resources.wandb:q}"
+        " --device {resources.device} --threads {threads} --tracking {resources.tracking:q}"
         " --running {resources.running:q} --run {params.run:q}"
         " --label {wildcards.dataset} --log {log:q} --output {output.checkpoint:q}"
 

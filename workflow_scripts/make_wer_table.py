@@ -22,13 +22,7 @@ def main(args):
         with open(args.csv, encoding="utf-8", newline="") as file:
             print(table.for_terminal(list(csv.DictReader(file))), end="")
         return
-    before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in args.zero_shot}
-    rows, versions = [], []
-    for greedy, beam in zip(args.greedy, args.beam, strict=True):
-        dataset, split = beam.parts[-5], beam.stem
-        metrics = files.read_sealed(beam)
-        rows.append(table.row(dataset, split, files.read_sealed(greedy), metrics, before.get((dataset, split))))
-        versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
+    rows, versions = table.read(args.greedy, args.beam, args.zero_shot)
     remarks = table.notes(rows, versions)
     files.write_text(args.csv, table.as_csv(rows))
     files.write_text(args.markdown, table.as_markdown(rows, remarks))

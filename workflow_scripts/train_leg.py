@@ -21,7 +21,7 @@ def parser():
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads, some of which read audio")
     p.add_argument("--running", type=json.loads, required=True, help="what of `training` changes no weights, JSON")
-    p.add_argument("--wandb", type=json.loads, default={"mode": "off"}, help="the config's `wandb` section, JSON")
+    p.add_argument("--tracking", type=json.loads, help="the config's `wandb` and `tensorboard`, JSON")
     p.add_argument("--run", type=Path, required=True, help="folder for rolling checkpoints; survives a kill")
     p.add_argument("--output", type=Path, required=True, help="folder to write when the leg is done")
     return p
@@ -59,7 +59,7 @@ def main(args):
             model = models.build(args.model["architecture"], args.tokenizer)
         name = args.model["init_from"] or args.model["architecture"]
         console.log.info("%s: %.2fM parameters on %s", name, models.count_parameters(model) / 1e6, device)
-        with tracking.run(args.wandb, args.run.parent, args.label, identity if args.leg == 1 else None) as report_to:
+        with tracking.run(args.tracking or tracking.OFF, args.run.parent, args.label) as tracked:
             report = training.train_leg(
                 model=model,
                 manifest=args.manifest,
@@ -72,7 +72,7 @@ def main(args):
                 previous=args.previous,
                 device=device,
                 workers=workers,
-                report_to=report_to,
+                tracked=tracked,
             )
         training.load_weights(model, run)
         report |= {"model": name, "fingerprint": identity, "code_version": files.code_version()}

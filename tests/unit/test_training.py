@@ -13,6 +13,7 @@ import pytest
 import torch
 import train_leg
 
+import tracked
 from conftest import SCRIPTS, SHARED_DATA, run_script
 from legs import OPTIONS, losses, train, weights
 from rnnt import batching, console, files, manifests, memory, models, tokenizers, training
@@ -340,17 +341,54 @@ def test_epochs_become_steps():
     assert training.total_steps(6, {"max_steps": 7}) == 7
 
 
-def test_an_offline_wandb_run_holds_the_loss_and_goes_on_with_the_same_id(prepared, tmp_path):
-    section = json.dumps({"mode": "offline", "project": "test"})
-    extra = {"wandb": section, "label": "speech", "length": '{"max_steps": 4}', "legs": 2}
-    run_leg(arguments(prepared, tmp_path, **extra))
-    leg_2 = {"leg": 2, "previous": tmp_path / "leg_1", "run": tmp_path / "runs/leg_2", "output": tmp_path / "leg_2"}
-    run_leg(arguments(prepared, tmp_path, **{**extra, **leg_2}))
-    runs = sorted((tmp_path / "runs/wandb").glob("offline-run-*"))
-    assert len(runs) == 2 and len({run.name.split("-")[-1] for run in runs}) == 1
-    for run in runs:
-        record = next(run.glob("*.wandb")).read_bytes()
-        assert b"train/loss" in record and b"train/learning_rate" in record
+def test_a_run_is_tracked_across_legs_and_a_restart(prepared, tmp_path, monkeypatch):
+    """The second leg is killed at its second step; W&B then has the first one twice, TensorBoard each step once."""
+    monkeypatch.setenv("WANDB_API_KEY", tracked.KEY)
+    runs = tmp_path / "runs"
+    options = json.dumps({"wandb": {"mode": "offline", "project": "test"}, "tensorboard": True})
+    extra = {"tracking": options, "label": "speech", "length": '{"max_steps": 8}', "legs": 2}
+    run_leg(arguments(prepared, tmp_path, **extra, log=tmp_path / "leg_1.log"))
+    fingerprint = files.read_json(runs / "leg_1/fingerprint.json")["fingerprint"]
+    for split, trained in (("validation", fingerprint), ("validation_stale", "of another training")):
+        checkpoint = {"leg": 1, "step": 4, "fingerprint": trained}
+        path = tmp_path / f"evaluation/leg_1/greedy/{split}.json"
+        files.write_sealed(path, {"wer": 42.5, "checkpoint": checkpoint})
+    files.write_json(tmp_path / "evaluation/leg_1/greedy/validation.decoding.json", {})
+    leg_2 = {"leg": 2, "previous": tmp_path / "leg_1", "run": runs / "leg_2", "output": tmp_path / "leg_2"}
+
+    def killed(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.LegEnd, "on_step_end", killed)
+        run_leg(arguments(prepared, tmp_path, **extra, **leg_2))
+    run_leg(arguments(prepared, tmp_path, **extra, **leg_2))
+    run_leg(arguments(prepared, tmp_path, **extra, **leg_2))  # found done: logs nothing
+
+    found = tracked.wandb_runs(runs)
+    assert {run.id for run in found} == {f"speech-{fingerprint[:10]}"} and {run.project for run in found} == {"test"}
+    events = tracked.EventFiles(runs)
+    history = json.loads((tmp_path / "leg_2/trainer/trainer_state.json").read_text())["log_history"]
+    for name in ("loss", "learning_rate", "grad_norm"):
+        curve = [(row["step"], row[name]) for row in history if name in row]
+        assert [step for step, _ in curve] == list(range(1, 9)) and curve[0][1] != curve[-1][1]
+        logged = [point for run in found for point in run.curve(f"train/{name}")]
+        assert logged == [*curve[:5], *curve[4:]]
+        assert events.curve(f"train/{name}") == [(step, pytest.approx(value)) for step, value in curve]
+    padding = files.read_json(tmp_path / "leg_2/leg.json")["padding"]
+    assert 0 < padding < 1
+    logged = [point for run in found for point in run.curve("train/padding")]
+    assert logged == [(step, pytest.approx(padding, abs=1e-4)) for step in (0, 4, 4)]
+    assert [step for step, _ in events.curve("train/padding")] == [0, 4, 4]
+    assert [point for run in found for point in run.curve("validation/wer")] == [(4, 42.5)]
+    assert events.curve("validation/wer") == [(4, 42.5)]
+    assert not any("validation_stale" in key for run in found for row in run.history for key in row)
+    assert not tracked.holding(tmp_path, tracked.KEY)
+
+    other = {**extra, "length": '{"max_steps": 2}', "legs": 1, "tracking": options.replace("true", "false")}
+    run_leg(arguments(prepared, tmp_path, **other))
+    assert tracked.wandb_runs(runs)[-1].id != found[0].id, "another training, another run"
 
 
 @pytest.mark.shared_data

@@ -62,6 +62,16 @@ def test_a_data_set_s_name_is_a_target(checkout):
     assert "results/spoken_digits/wer_table.csv" in plan and "spoken_commands" not in plan
 
 
+@pytest.mark.parametrize("tracker", ["wandb: {mode: offline}", "tensorboard: true"])
+def test_results_are_tracked_where_the_configuration_says_so_and_only_there(checkout, tracker):
+    (checkout / "overlay.yaml").write_text(tracker + "\n")
+    for target in ("spoken_digits", "results/wer_table.csv"):
+        done = snakemake(checkout, "--dry-run", target)
+        assert done.returncode == 0 and "track_results" not in done.stdout + done.stderr
+        done = snakemake(checkout, "--dry-run", target, "--configfile", "overlay.yaml")
+        assert "output: results/spoken_digits/tracked.json\n" in done.stdout + done.stderr, done.stderr
+
+
 def test_a_name_that_is_no_data_set_is_named(checkout):
     done = snakemake(checkout, "--dry-run", "spoken_digit")
     assert done.returncode != 0

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
+import tracked
 from conftest import ROOT
 from rnnt import files, models, scoring, table
 
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
-ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}"}
+ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}", "WANDB_API_KEY": tracked.KEY}
 
 
 BESIDE = [f"results/{name}" for name in ("wer_table.csv", "wer_table.md", "provenance.json", "comparisons.csv")]
+TRACKED = [f"results/{dataset}/tracked.json" for dataset in ("digits", "recordings")]
 
 
 def snakemake(folder, *arguments, config="tests/config/tiny.yaml", offline=False):
@@ -173,7 +175,7 @@ def test_touching_or_checking_out_a_script_runs_nothing(run):
 def test_another_beam_size_runs_the_beam_search_and_the_table_again_and_no_more(run):
     (run / "beam.yaml").write_text("evaluation: {beam: {beam_size: 3}}\n")
     again = planned(run, "beam.yaml")
-    assert again and all("/beam/" in path or path in BESIDE for path in again)
+    assert again and all("/beam/" in path or path in BESIDE + TRACKED for path in again)
     assert "results/digits/evaluation/leg_2/beam/test.jsonl" in again
 
 
@@ -187,9 +189,62 @@ def test_another_learning_rate_of_one_data_set_trains_that_data_set_alone(run):
 
 def test_what_changes_no_result_runs_nothing(run):
     (run / "other.yaml").write_text(
-        "training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\nwandb: {mode: offline}\ndevice: cpu\n"
+        "training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\nwandb: {mode: online}\ndevice: cpu\n"
     )
     assert planned(run, "other.yaml") == []
+
+
+def test_the_experiment_is_in_one_tracked_run_for_each_data_set(run):
+    runs = run / "results/digits/runs"
+    first, second, last, *_ = tracked.wandb_runs(runs)  # two legs, the results, those of the tests above once more
+    report = json.loads((run / "results/digits/tracked.json").read_text())
+    assert first.id == second.id == last.id == report["id"] and last.name == "digits" and last.project == "tiny"
+    history = json.loads((run / "results/digits/checkpoints/leg_2/trainer/trainer_state.json").read_text())
+    events = tracked.EventFiles(runs)
+    for name in ("loss", "learning_rate", "grad_norm"):
+        curve = [(row["step"], row[name]) for row in history["log_history"] if name in row]
+        assert [step for step, _ in curve] == [1, 2, 3, 4]
+        assert first.curve(f"train/{name}") + second.curve(f"train/{name}") == curve
+        assert events.curve(f"train/{name}") == [(step, pytest.approx(value)) for step, value in curve]
+    metrics = [
+        json.loads((run / f"results/digits/evaluation/leg_{leg}/greedy/validation.json").read_text()) for leg in (1, 2)
+    ]
+    interim = [(2, metrics[0]["wer"]), (4, metrics[1]["wer"])]
+    # The first leg's by the training of the second, where its evaluation was done by then.
+    assert [*second.curve("validation/wer"), *last.curve("validation/wer")] == interim
+    assert events.curve("validation/wer") == [(step, pytest.approx(value)) for step, value in interim]
+    with open(run / "results/wer_table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert last.table("wer_table") == rows[:1]
+    for column in ("wer_beam", "wer_beam_low", "wer_beam_high"):
+        assert last.summary[f"test/{column}"] == float(rows[0][column])
+    hypotheses = files.read_jsonl(run / "results/digits/evaluation/leg_2/beam/test.jsonl")
+    shown = {row["id"]: row["hypothesis"] for row in last.table("predictions")}
+    assert shown == {row["id"]: row["pred_text"] for row in hypotheses}
+    assert events.text("predictions").count("\n") == 1 + len(hypotheses)
+    (recordings,) = {found.id for found in tracked.wandb_runs(run / "results/recordings/runs")}
+    assert recordings.startswith("recordings-")
+
+
+def test_the_key_is_in_no_file(run):
+    assert ENV["WANDB_API_KEY"] == tracked.KEY
+    for folder in ("results", "logs", "benchmarks", ".snakemake"):
+        assert not tracked.holding(run / folder, tracked.KEY)
+
+
+def test_tracking_that_is_turned_on_trains_and_decodes_nothing_again(run):
+    (run / "untracked.yaml").write_text("wandb: {mode: off}\ntensorboard: false\n")
+    config = ["tests/config/tiny.yaml", "untracked.yaml"]
+    table_files = [path for path in BESIDE if "comparisons" not in path]
+    assert planned(run, "untracked.yaml") == sorted(table_files)
+    assert snakemake(run, "--cores", "2", "results/wer_table.csv", config=config).returncode == 0
+    assert planned(run, "untracked.yaml") == []
+    for path in TRACKED:
+        (run / path).unlink()
+    assert planned(run) == sorted(table_files + TRACKED)
+    done = snakemake(run, "--cores", "2", "results/wer_table.csv")
+    assert done.returncode == 0, done.stderr
+    assert len(tracked.EventFiles(run / "results/digits/runs").curve("validation/wer")) == 2, "each once"
 
 
 def test_an_edited_listing_starts_its_data_set_anew(run):

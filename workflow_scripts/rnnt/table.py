@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
+
+from rnnt import files
 
 COLUMNS = [
     "dataset",
@@ -45,6 +48,21 @@ ON_THE_TERMINAL = {
     "cer_beam": "CER beam %",
     "rtfx_beam": "RTFx beam",
 }
+
+
+def read(greedy: list[Path], beam: list[Path], zero_shot: list[Path]) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, and the code versions behind them.
+
+    `greedy` and `beam` are of the same splits. Raises UserError when a file was changed since it was computed.
+    """
+    before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in zero_shot}
+    rows, versions = [], []
+    for greedy_path, path in zip(greedy, beam, strict=True):
+        dataset, split = path.parts[-5], path.stem
+        metrics = files.read_sealed(path)
+        rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
+        versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
+    return rows, versions
 
 
 def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | None) -> dict[str, str]:

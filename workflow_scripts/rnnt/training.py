@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import integrations
 
-from rnnt import batching, console, files, models, preflight
+from rnnt import batching, console, files, models, preflight, tracking
 from rnnt.errors import UserError
 from rnnt.guard import Guard
 from rnnt.transducer_loss import nemo_joint_loss
@@ -84,18 +85,19 @@ def train_leg(
     previous: Path | None,
     device: str,
     workers: int,
-    report_to: str = "none",
+    tracked: tracking.Run | None = None,
 ) -> dict:
     """Train `model` (NeMo) to the end of `leg` of `legs`; return what was done, for leg.json.
 
     `options` is the config's `training` section, `length` has `max_steps` or `num_train_epochs`, `run` holds the
     rolling checkpoints from which a killed leg resumes, `previous` is the finished leg before this one. The
-    schedule spans all legs; optimizer, scheduler, random state and position in the data carry over.
+    schedule spans all legs; optimizer, scheduler, random state and position in the data carry over. `tracked` gets the
+    curves, and the WERs of the legs before, whose evaluation goes on beside.
     Raises UserError when the training was told to stop before the end of the leg, when a batch does not fit the memory,
     and when too many steps in a row come to nothing.
     """
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
-    arguments = _arguments(options, run, device, workers, report_to)
+    arguments = _arguments(options, run, device, workers)
     step = Transducer(model, options["transducer"], options["fused_batch_size"]).to(device)
     if options["gradient_checkpointing"]:
         models.checkpoint_encoder(model)
@@ -127,7 +129,12 @@ def train_leg(
         args=arguments,
         train_dataset=dataset,
         data_collator=batching.collate,
-        callbacks=[Epochs(sampler, steps_per_epoch), LegEnd(end, stop), Progress(leg, legs, total)],
+        callbacks=[
+            Epochs(sampler, steps_per_epoch),
+            LegEnd(end, stop),
+            Progress(leg, legs, total),
+            *(tracking_callbacks(tracked, run.parent, leg, padding) if tracked else ()),
+        ],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     started = time.monotonic()
@@ -165,7 +172,7 @@ def total_steps(steps_per_epoch: int, length: dict) -> int:
     return max(1, round(steps_per_epoch * length["num_train_epochs"]))
 
 
-def _arguments(options: dict, run: Path, device: str, workers: int, report_to: str) -> transformers.TrainingArguments:
+def _arguments(options: dict, run: Path, device: str, workers: int) -> transformers.TrainingArguments:
     if options["precision"] == "fp16" and device != "cuda":
         raise UserError("training.precision: fp16 needs a CUDA GPU, and there is none here: use bf16 or fp32")
     return transformers.TrainingArguments(
@@ -191,7 +198,7 @@ def _arguments(options: dict, run: Path, device: str, workers: int, report_to: s
         accelerator_config={"even_batches": False},  # the sampler sees to it
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=report_to,
+        report_to="none",  # tracking_callbacks sees to it
     )
 
 
@@ -305,6 +312,44 @@ class Progress(transformers.TrainerCallback):
             last["loss"],
             f"; {skipped} steps were skipped" if skipped else "",
         )
+
+
+class Tracking(transformers.TrainerCallback):
+    """What the Trainer does not know: the padding, and the WERs of earlier legs as their evaluations end.
+
+    The training logs them, not the evaluation: two processes can't write to one run.
+    """
+
+    def __init__(self, tracked: tracking.Run, runs: Path, leg: int, padding: float):
+        self.tracked, self.runs, self.leg, self.padding = tracked, runs, leg, padding
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Called by the Trainer once the step to continue from is known."""
+        self.tracked.log({"train/padding": self.padding}, state.global_step)
+
+    def on_log(self, args, state, control, **kwargs):
+        """Called by the Trainer every few steps."""
+        self.tracked.interim(tracking.finished_legs(self.runs, self.leg))
+
+
+class EventFilesCallback(integrations.TensorBoardCallback):
+    """The Trainer's, where a resumed training drops the steps of the killed one."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Called by the Trainer once the step to continue from is known."""
+        if state.global_step:
+            self.tb_writer.go_on_from(state.global_step)
+        super().on_train_begin(args, state, control, **kwargs)
+
+
+def tracking_callbacks(
+    tracked: tracking.Run, runs: Path, leg: int, padding: float
+) -> list[transformers.TrainerCallback]:
+    """The Trainer's own callbacks for the trackers that are on, and ours."""
+    own = [integrations.WandbCallback()] if tracked.tracker("wandb") else []
+    event_files = tracked.tracker("tensorboard")
+    own += [EventFilesCallback(event_files)] if event_files else []
+    return [*own, Tracking(tracked, runs, leg, padding)]
 
 
 def newest_checkpoint(run: Path) -> Path | None:
