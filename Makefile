@@ -14,8 +14,8 @@ run: $(READY) ## compute the default experiment and print results/wer_table.csv
 	snakemake --cores all
 	@python workflow_scripts/make_wer_table.py --show --csv results/wer_table.csv
 
-test: $(READY) ## run every test
-	pytest
+test: $(READY) ## run every test, files side by side
+	pytest -n 2 --dist loadfile
 
 check: $(READY) ## formatting and lint
 	ruff check .

@@ -45,6 +45,15 @@ def prepared(speech, tmp_path_factory):
 
 
 @pytest.fixture
+def log(tmp_path):
+    """The file that the messages of this project go to."""
+    from rnnt import console
+
+    console.start_logging(tmp_path / "messages.log", "")
+    return tmp_path / "messages.log"
+
+
+@pytest.fixture
 def checkout(tmp_path):
     """A copy of the project's files, as `git clone` would make, to run Snakemake in."""
     folder = tmp_path / "checkout"

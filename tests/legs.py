@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import torch
+import train_leg
 
 from conftest import ROOT
-from rnnt import config, models, training
+from rnnt import config, console, models, preflight, training
 
 SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
 DEFAULTS = {key: child["default"] for key, child in SCHEMA["$defs"]["training"]["properties"].items()}
@@ -59,3 +61,45 @@ def losses(output):
 
 def weights(model):
     return torch.cat([value.detach().flatten().double() for value in model.state_dict().values()])
+
+
+RUNNING = {"checkpoint_every_steps": 10, "gradient_checkpointing": False, "max_skipped_steps": 10}
+
+
+def arguments(prepared, folder, **changes):
+    """A train_leg.py command for a training long enough to be killed."""
+    options = {
+        "manifest": prepared / "train.jsonl",
+        "tokenizer": prepared / "tokenizer",
+        "model": json.dumps({"architecture": "contextnet_dummy", "init_from": None, "reinitialize_decoder": False}),
+        "training": json.dumps({**OPTIONS, "seed": 3}),
+        "length": json.dumps({"max_steps": 60}),
+        "leg": 1,
+        "legs": 1,
+        "device": "cpu",
+        "threads": 1,
+        "running": json.dumps(RUNNING),
+        "run": folder / "runs/leg_1",
+        "output": folder / "leg_1",
+        **changes,
+    }
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))]
+
+
+def run_leg(arguments):
+    """train_leg.py in this process: NeMo's import takes longer than the training."""
+    args = train_leg.parser().parse_args(arguments)
+    console.start_logging(args.log, args.label)
+    train_leg.main(args)
+
+
+def flight(prepared, durations=(5.0, 4.9, 4.8, 2.0, 2.0, 2.0), tokens=30, architecture="contextnet_tiny", **options):
+    """What preflight.measure finds for a new model and a training split of the given durations."""
+    options = {**OPTIONS, "batch_budget": 20, **options}
+    torch.manual_seed(0)
+    model = models.build(architecture, prepared / "tokenizer")
+    if options["gradient_checkpointing"]:
+        models.checkpoint_encoder(model)
+    model.encoder.requires_grad_(not options["frozen_encoder_legs"])
+    step = training.Transducer(model, options["transducer"], options["fused_batch_size"])
+    return preflight.measure(step, options, np.array(durations), np.full(len(durations), tokens))

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from conftest import run_script
-from rnnt import console, decoding, files, language_model, manifests, models, tokenizers
+from rnnt import decoding, files, language_model, manifests, models, tokenizers
 from rnnt.errors import UserError
 
 
@@ -47,11 +46,7 @@ def model(prepared):
 
 
 @pytest.mark.parametrize("strategy", ["malsd_batch", "maes_batch"])
-def test_the_language_model_pulls_the_hypotheses_towards_its_spelling(
-    prepared, model, lm, tmp_path, strategy, caplog, monkeypatch
-):
-    monkeypatch.setattr(console.log, "propagate", True)
-    caplog.set_level("INFO", logger=console.log.name)
+def test_the_language_model_pulls_the_hypotheses_towards_its_spelling(prepared, model, lm, tmp_path, strategy, log):
     known = {pair for row in manifests.read(prepared / "train.jsonl") for pair in itertools.pairwise(row["text"])}
     shares = {}
     for weight in (None, 0.0, 2.0):
@@ -65,7 +60,7 @@ def test_the_language_model_pulls_the_hypotheses_towards_its_spelling(
     assert settings == search | {"lm": "digits.arpa", "lm_sha256": files.sha256(lm)}
     assert shares[0.0] == shares[None]
     assert shares[2.0][0] != shares[None][0] and shares[2.0][1] > shares[None][1]
-    assert "digits.arpa: perplexity" in caplog.text
+    assert "digits.arpa: perplexity" in log.read_text()
 
 
 def test_the_perplexity_is_that_of_the_file(prepared, tokenizer, tmp_path):
@@ -112,17 +107,3 @@ def test_a_file_that_is_not_of_the_vocabulary_is_refused_by_its_line(lm, tmp_pat
     with pytest.raises(UserError, match=message):
         language_model.check_file(tmp_path / "bad.arpa", 24)
     language_model.check_file(lm, 24)
-
-
-def test_the_script_refuses_it_in_one_line(prepared, lm, tmp_path):
-    model = models.build("contextnet_dummy", prepared / "tokenizer")
-    model.save_to(str(tmp_path / "model.nemo"))
-    files.write_json(tmp_path / "leg.json", {"fingerprint": "x"})
-    (tmp_path / "cut.arpa").write_text(lm.read_text()[:200])
-    done = run_script(
-        "transcribe_split", "--checkpoint", tmp_path, "--manifest", prepared / "test.jsonl",
-        "--tokenizer", prepared / "tokenizer", "--search", '{"strategy":"malsd_batch","beam_size":2,"lm_weight":1}',
-        "--lm", tmp_path / "cut.arpa", "--hypotheses", tmp_path / "h.jsonl", "--decoding", tmp_path / "d.json",
-    )  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "cut.arpa: has not the n-grams" in done.stderr and not (tmp_path / "h.jsonl").exists()

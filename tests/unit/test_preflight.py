@@ -7,30 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from legs import OPTIONS, train
-from rnnt import batching, console, memory, models, preflight, training
+from legs import flight, train
+from rnnt import batching, memory, models, preflight
 from rnnt.errors import UserError
 
 GIB = 2**30
-
-
-@pytest.fixture
-def log(tmp_path):
-    path = tmp_path / "messages.log"
-    console.start_logging(path, "")
-    return path
-
-
-def flight(prepared, durations=(5.0, 4.9, 4.8, 2.0, 2.0, 2.0), tokens=30, architecture="contextnet_tiny", **options):
-    """A measured model with a training split of the given durations."""
-    options = {**OPTIONS, "batch_budget": 20, **options}
-    torch.manual_seed(0)
-    model = models.build(architecture, prepared / "tokenizer")
-    if options["gradient_checkpointing"]:
-        models.checkpoint_encoder(model)
-    model.encoder.requires_grad_(not options["frozen_encoder_legs"])
-    step = training.Transducer(model, options["transducer"], options["fused_batch_size"])
-    return preflight.measure(step, options, np.array(durations), np.full(len(durations), tokens))
 
 
 @pytest.mark.parametrize(
@@ -192,13 +173,6 @@ def test_no_smaller_batch_is_offered_where_it_would_not_help(prepared, monkeypat
     message = preflight.advice(made, budget)
     assert "batch_budget" not in message and "batch_size" not in message
     assert "filter.max_duration to less than 20.0" in message
-
-
-def test_the_weights_in_low_precision_are_not_taken_for_utterances(prepared):
-    """They are made once a run, whatever the batch: contextnet_large's are 275 MiB."""
-    made = flight(prepared, [1.0] * 8, 4, "contextnet_large", precision="bf16")
-    constant, slope = made.taken.networks
-    assert constant > 100 * 2**20 and slope > 20 * 2**20
 
 
 def test_auto_with_a_frozen_encoder_holds_for_the_legs_after_it(prepared, tmp_path, monkeypatch):

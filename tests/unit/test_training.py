@@ -1,28 +1,22 @@
 """Training: legs that add up to one training, a kill that loses nothing, and options that change what happens."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
-import train_leg
 
 import tracked
-from conftest import SCRIPTS, SHARED_DATA, run_script
-from legs import OPTIONS, losses, train, weights
-from rnnt import batching, console, files, manifests, memory, models, tokenizers, training
+from conftest import SHARED_DATA
+from legs import OPTIONS, arguments, losses, run_leg, train, weights
+from rnnt import batching, files, manifests, memory, models, tokenizers, training
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
 
 @pytest.mark.parametrize("architecture, least, most", [
-    ("contextnet_dummy", 1e4, 5e4), ("contextnet_tiny", 0.4e6, 0.6e6), ("contextnet_large", 140e6, 148e6),
+    ("contextnet_dummy", 1e4, 5e4), ("contextnet_tiny", 0.4e6, 0.6e6),
 ])  # fmt: skip
 def test_the_architectures_have_their_size(prepared, architecture, least, most):
     model = models.build(architecture, prepared / "tokenizer")
@@ -165,8 +159,8 @@ def test_the_loss_falls(prepared, tmp_path):
 
 @pytest.mark.parametrize("other", [{"transducer": "nemo"}, {"transducer": "nemo_fused_batch", "fused_batch_size": 3}])
 def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path, other):
-    ours, ours_done = train(prepared, tmp_path / "ours", dropout=False, transducer="fused")
-    theirs, theirs_done = train(prepared, tmp_path / "theirs", dropout=False, **other)
+    ours, ours_done = train(prepared, tmp_path / "ours", steps=3, dropout=False, transducer="fused")
+    theirs, theirs_done = train(prepared, tmp_path / "theirs", steps=3, dropout=False, **other)
     assert losses(ours_done) == pytest.approx(losses(theirs_done), rel=1e-4)
     assert (weights(ours) - weights(theirs)).norm() / weights(theirs).norm() <= 1e-3
 
@@ -208,97 +202,6 @@ def test_fp16_and_cuda_without_a_gpu_say_so(prepared, tmp_path):
         train(prepared, tmp_path / "run", precision="fp16")
     with pytest.raises(UserError, match="device: cuda is set"):
         models.pick_device("cuda")
-
-
-RUNNING = {"checkpoint_every_steps": 10, "gradient_checkpointing": False, "max_skipped_steps": 10}
-
-
-def arguments(prepared, folder, **changes):
-    """A train_leg.py command for a training long enough to be killed."""
-    options = {
-        "manifest": prepared / "train.jsonl",
-        "tokenizer": prepared / "tokenizer",
-        "model": json.dumps({"architecture": "contextnet_dummy", "init_from": None, "reinitialize_decoder": False}),
-        "training": json.dumps({**OPTIONS, "seed": 3}),
-        "length": json.dumps({"max_steps": 60}),
-        "leg": 1,
-        "legs": 1,
-        "device": "cpu",
-        "threads": 1,
-        "running": json.dumps(RUNNING),
-        "run": folder / "runs/leg_1",
-        "output": folder / "leg_1",
-        **changes,
-    }
-    return [part for key, value in options.items() for part in (f"--{key}", str(value))]
-
-
-def run_leg(arguments):
-    """train_leg.py in this process: NeMo's import takes longer than the training."""
-    args = train_leg.parser().parse_args(arguments)
-    console.start_logging(args.log, args.label)
-    train_leg.main(args)
-
-
-def start(arguments):
-    command = [sys.executable, str(SCRIPTS / "train_leg.py"), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_for(path, process):
-    until = time.monotonic() + 120
-    while not list(path.parent.glob(path.name)):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path):
-    run_leg(arguments(prepared, tmp_path / "calm"))
-
-    folder = tmp_path / "killed"
-    process = start(arguments(prepared, folder))
-    wait_for(folder / "runs/leg_1/checkpoint-20/trainer_state.json", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / "leg_1").exists()
-    # The newest checkpoint was cut off while it was written: the one before it serves.
-    cut = sorted((folder / "runs/leg_1").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[-1]
-    (cut / "trainer_state.json").write_text((cut / "trainer_state.json").read_text()[:100])
-
-    run_leg(arguments(prepared, folder))
-    log = folder / "runs/training.log"
-    assert "was cut off while it was written: removed" in log.read_text()
-    assert "continue at step" in log.read_text()
-    calm, killed = (models.restore(place / "leg_1/model.nemo") for place in (tmp_path / "calm", folder))
-    assert (weights(calm) - weights(killed)).norm() / weights(calm).norm() <= 1e-6
-
-    log.unlink()
-    started = time.monotonic()
-    run_leg(arguments(prepared, folder))
-    assert "step" not in log.read_text(), "a leg that is done is not trained again"
-    assert time.monotonic() - started < 10
-
-    run_leg(arguments(prepared, folder, training=json.dumps({**OPTIONS, "seed": 4}), length='{"max_steps": 2}'))
-    assert "config or data changed since" in log.read_text()
-    assert len(list((folder / "runs").glob("leg_1.aside-*"))) == 1
-    assert json.loads((folder / "leg_1/leg.json").read_text())["step"] == 2
-
-
-def test_a_training_that_is_told_to_stop_saves_and_does_not_count_as_done(prepared, tmp_path):
-    folder = tmp_path / "stopped"
-    process = start(arguments(prepared, folder, length='{"max_steps": 100000}'))
-    wait_for(folder / "runs/leg_1/checkpoint-*", process)
-    busy = run_script("train_leg", *arguments(prepared, folder, length='{"max_steps": 100000}'))
-    assert busy.returncode == 1 and "another training is at work there" in busy.stderr
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
-    assert not (folder / "leg_1").exists()
-    step = training.steps_done(training.newest_checkpoint(folder / "runs/leg_1"))
-    assert f"stopped at step {step} of 100000" in stderr
-    assert "stopped at step" in (folder / "runs/training.log").read_text()
 
 
 def test_training_starts_from_a_nemo_file(prepared, tmp_path):
@@ -388,7 +291,7 @@ def test_a_run_is_tracked_across_legs_and_a_restart(prepared, tmp_path, monkeypa
 
     other = {**extra, "length": '{"max_steps": 2}', "legs": 1, "tracking": options.replace("true", "false")}
     run_leg(arguments(prepared, tmp_path, **other))
-    assert tracked.wandb_runs(runs)[-1].id != found[0].id, "another training, another run"
+    assert len({run.id for run in tracked.wandb_runs(runs)}) == 2, "another training, another run"
 
 
 @pytest.mark.shared_data

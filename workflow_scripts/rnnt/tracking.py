@@ -16,7 +16,16 @@ STEP = "train/global_step"  # what the Trainer calls it: the x axis of every cur
 INIT_SECONDS = 30
 FINISH_SECONDS = 300
 PREDICTIONS = 1000  # utterances per test split
-FINAL = ("wer_zero_shot", "wer_greedy", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_beam_normalized", "cer_beam")
+FINAL = (
+    "wer_zero_shot",
+    "wer_greedy",
+    "wer_beam",
+    "wer_beam_low",
+    "wer_beam_high",
+    "wer_beam_normalized",
+    "wer_glm",
+    "cer_beam",
+)
 
 
 class WandB:
