@@ -1,4 +1,7 @@
-"""Compare systems on the same test utterances: paired differences of WER, intervals and p-values."""
+"""Compare systems on the same test utterances: paired differences of WER, intervals and p-values.
+
+For two runs, kept in two folders: --hypotheses RUN1/digits/evaluation/leg_3/beam/test.jsonl RUN2/digits/...
+"""
 
 import csv
 import io
@@ -14,7 +17,7 @@ SYSTEMS = {("0", "beam"): "zero-shot"}  # leg and search; others are called by t
 def parser():
     p = console.parser(__doc__)
     p.add_argument(
-        "--hypotheses", type=Path, nargs="+", required=True, help=".../DATASET/evaluation/LEG/SEARCH/SPLIT.jsonl"
+        "--hypotheses", type=Path, nargs="+", required=True, help="RUN/DATASET/evaluation/LEG/SEARCH/SPLIT.jsonl"
     )
     p.add_argument("--output", type=Path, required=True, help="CSV file to write")
     return p
@@ -28,6 +31,8 @@ def main(args):
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(args.output, text.getvalue())
+    if len(systems) > 1 and not rows:
+        console.log.warning("nothing to compare: no two of these files have the same utterances and references")
     for row in rows:
         console.log.info(
             "%(dataset)s %(split)s: %(b)s against %(a)s: %(difference)s points [%(low)s, %(high)s], p %(p_value)s", row
@@ -35,10 +40,11 @@ def main(args):
 
 
 def load(path):
-    dataset, _, leg, search, _ = path.parts[-5:]
+    dataset, _, leg, search, _ = path.absolute().parts[-5:]
     rows = sorted(files.read_jsonl(path), key=lambda row: row["id"])
     name = SYSTEMS.get((leg.removeprefix("leg_"), search), search)
     return {
+        "run": str(path.parents[4]) if len(path.parts) > 5 else ".",
         "dataset": dataset,
         "split": path.stem,
         "name": name,
@@ -53,22 +59,33 @@ def order(system):
 
 
 def are_compared(a, b):
-    """Greedy search and the untrained model with the beam search; two data sets' beam searches of one test set."""
-    if (a["dataset"], a["split"]) == (b["dataset"], b["split"]):
+    """Greedy search and the untrained model with the beam search; the beam searches of two models of one test set."""
+    if of_one_model(a, b):
         return b["name"] == "beam"
     return a["name"] == b["name"] == "beam" and a["references"] == b["references"]
+
+
+def of_one_model(a, b):
+    return all(a[key] == b[key] for key in ("run", "dataset", "split"))
+
+
+def label(system, other):
+    """What tells it from the other."""
+    if of_one_model(system, other):
+        return system["name"]
+    run = f"{system['run']}/" if system["run"] != other["run"] else ""
+    return f"{run}{system['dataset']} {system['split']} {system['name']}"
 
 
 def compare(a, b):
     block, resampled = a["blocks"]
     found = significance.compare(a["errors"], b["errors"], block)
-    same = (a["dataset"], a["split"]) == (b["dataset"], b["split"])
     rates = [f"{100 * system['errors'].errors.sum() / system['errors'].words.sum():.2f}" for system in (a, b)]
     return {
         "dataset": a["dataset"],
         "split": a["split"],
-        "a": a["name"] if same else f"{a['dataset']} {a['split']} {a['name']}",
-        "b": b["name"] if same else f"{b['dataset']} {b['split']} {b['name']}",
+        "a": label(a, b),
+        "b": label(b, a),
         "wer_a": rates[0],
         "wer_b": rates[1],
         "difference": f"{found.difference:.2f}",

@@ -107,4 +107,11 @@ def test_every_pair_that_means_something_is_compared(tmp_path):
     assert all(row["resampled"] == "speakers" and row["samples"] == "1000" for row in rows)
     for row in rows:
         assert float(row["wer_b"]) - float(row["wer_a"]) == pytest.approx(float(row["difference"]), abs=0.011)
+    other = tmp_path / "old/one/evaluation/leg_1/beam/test.jsonl"
+    files.write_jsonl(other, hypotheses(0.3, seed=9))
+    done = run_script("make_comparisons", "--hypotheses", paths[2], other, "--output", tmp_path / "runs.csv")
+    assert f"{tmp_path}/old/one test beam against {tmp_path}/one test beam: 1" in done.stderr, done.stderr
+    files.write_jsonl(other, files.read_jsonl(other)[1:])
+    done = run_script("make_comparisons", "--hypotheses", paths[2], other, "--output", tmp_path / "runs.csv")
+    assert "no two of these files have the same utterances and references" in done.stderr
     assert float(rows[0]["difference"]) < -15 and float(rows[0]["p_value"]) < 0.01
