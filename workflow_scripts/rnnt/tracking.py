@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnt import console, files, significance
+from rnnt import console, files, significance, table
 from rnnt.errors import UserError
 
 OFF = {"wandb": {"mode": "off"}, "tensorboard": False}
@@ -16,16 +16,7 @@ STEP = "train/global_step"  # what the Trainer calls it: the x axis of every cur
 INIT_SECONDS = 30
 FINISH_SECONDS = 300
 PREDICTIONS = 1000  # utterances per test split
-FINAL = (
-    "wer_zero_shot",
-    "wer_greedy",
-    "wer_beam",
-    "wer_beam_low",
-    "wer_beam_high",
-    "wer_beam_normalized",
-    "wer_glm",
-    "cer_beam",
-)
+FINAL = [column for column in table.COLUMNS if column.startswith(("wer_", "cer_"))]
 
 
 class WandB:
