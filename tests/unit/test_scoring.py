@@ -43,6 +43,12 @@ def test_every_kind_of_error_is_counted_and_wer_can_exceed_100():
     assert found["wer"] == pytest.approx(400 / 3, abs=1e-4)
 
 
+def test_the_table_rounds_once():
+    """5 of 565 words are 0.88496 %: rounded to four decimals and then to two it would be 0.89."""
+    found = scoring.score(rows((" ".join(["a"] * 565), " ".join(["a"] * 560))), DECODING)
+    assert table.row("d", "test", found, found, None)["wer_beam"] == "0.88"
+
+
 def test_cer_counts_characters_with_spaces():
     found = scoring.score(rows(("abc def", "abd def")), DECODING)
     assert found["cer"] == pytest.approx(100 / 7, abs=1e-4)

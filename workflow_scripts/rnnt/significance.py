@@ -57,7 +57,7 @@ def interval(found: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int
     errors, words = (_drawn(values, block, samples, seed) for values in found)
     rates = 100 * errors / np.maximum(words, 1)
     low, high = np.quantile(rates, [0.025, 0.975])
-    return round(float(low), 4), round(float(high), 4)
+    return round(float(low), 6), round(float(high), 6)
 
 
 def compare(a: Errors, b: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> Difference:
@@ -73,9 +73,9 @@ def compare(a: Errors, b: Errors, block: np.ndarray, samples: int = SAMPLES, see
     low, high = np.quantile(drawn, [0.025, 0.975])
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return Difference(
-        difference=round(100 * float((b.errors - a.errors).sum() / a.words.sum()), 4),
-        low=round(float(low), 4),
-        high=round(float(high), 4),
+        difference=round(100 * float((b.errors - a.errors).sum() / a.words.sum()), 6),
+        low=round(float(low), 6),
+        high=round(float(high), 6),
         p_value=round(min(1.0, 2 * (tail + 1) / (samples + 1)), 4),
     )
 
