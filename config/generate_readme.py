@@ -25,6 +25,7 @@ def type_of(node):
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
     limits = [f"≥ {node['minimum']}"] if "minimum" in node else []
     limits += [f"> {node['exclusiveMinimum']}"] if "exclusiveMinimum" in node else []
+    limits += [f"≤ {node['maximum']}"] if "maximum" in node else []
     words = {"null": "null", "array": "list", "object": "section"}
     return " or ".join(words.get(kind, kind) for kind in kinds) + (f" {', '.join(limits)}" if limits else "")
 

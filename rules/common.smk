@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from rnnt import config as experiment
+from rnnt import glm
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
@@ -169,6 +170,12 @@ def language_model(wildcards):
     if not Path(path).expanduser().is_file():
         sys.exit(f"error: evaluation.beam.lm: {path}: no such file")
     return str(Path(path).expanduser())
+
+
+def mapping_file(wildcards):
+    """The GLM that a test split is scored by too, as sclite does it; of Switchboard and CallHome."""
+    found = glm.find(section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
+    return [str(found)] if found else []
 
 
 def card_options(dataset):

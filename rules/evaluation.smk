@@ -60,6 +60,7 @@ rule score_hypotheses:
         hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
         decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
         manifests="results/{dataset}/manifests",
+        glm=mapping_file,
         script="workflow_scripts/score_hypotheses.py",
     output:
         metrics="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.json",
@@ -68,7 +69,9 @@ rule score_hypotheses:
     conda:
         "../envs/light.yaml"
     threads: 2
+    params:
+        glm=lambda w, input: option("glm", input.glm),
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --workers {threads}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.glm} --workers {threads}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"

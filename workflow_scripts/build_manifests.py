@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from rnnt import console, corpora, files, glm, manifests
+from rnnt import console, corpora, files, manifests
 from rnnt.corpora import published
 from rnnt.errors import UserError
 
@@ -32,8 +31,6 @@ def main(args):
         found, cleaning = read_split(source, corpus, split, [names] if isinstance(names, str) else names, args)
         if split.startswith("test"):
             kept, dropped = manifests.keep_all(found, split), {}
-            if any("stm" in entry for entry in kept):
-                copy_glm(source.glm(corpus["source"]), args.output)
         else:
             kept, dropped = manifests.filter_for_training(found, args.min_duration, args.max_duration)
         summaries[split] = manifests.summary(kept, dropped, cleaning)
@@ -66,16 +63,6 @@ def read_split(source, corpus, split, names, args):
             total["utterances"] += did["utterances"]
             total["examples"] = (total["examples"] + did["examples"])[: manifests.EXAMPLES]
     return sorted(entries, key=lambda entry: entry["id"]), cleaning
-
-
-def copy_glm(path, output):
-    """Put the mapping file of the STM beside the manifests, after a look whether it can be read."""
-    if path is None:
-        console.log.warning("no *hub5*.glm beside the STM (LDC2002T43 has one): wer_glm stays empty")
-        return
-    glm.read(path)
-    output.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, output / glm.NAME)
 
 
 def describe(summary):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rnnt import console, files
 
+KEYS = ("hypotheses_sha256", "checkpoint", "versions", "device", "scorer", "lm_sha256", "glm_sha256")
+
 
 def parser():
     p = console.parser(__doc__)
@@ -31,9 +33,7 @@ def main(args):
                 "evaluations": {},
             },
         )
-        about["evaluations"][f"{leg}/{search}/{path.stem}"] = {
-            key: metrics[key] for key in ("hypotheses_sha256", "checkpoint", "versions", "device", "scorer")
-        }
+        about["evaluations"][f"{leg}/{search}/{path.stem}"] = {key: metrics[key] for key in KEYS if key in metrics}
     code = files.code_version()
     files.write_json(
         args.output,

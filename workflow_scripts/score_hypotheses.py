@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from rnnt import console, files, glm, manifests, scoring
+from rnnt import console, files, manifests, scoring
 
 
 def parser():
     p = console.parser(__doc__)
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text`")
     p.add_argument("--manifest", type=Path, required=True, help="the split that was transcribed")
+    p.add_argument("--glm", type=Path, help="mapping file to score by as sclite does, for utterances with an `stm`")
     p.add_argument("--workers", type=int, default=1, help="processes")
     p.add_argument("--decoding", type=Path, required=True, help="how they were made, from transcribe_split.py")
     p.add_argument("--output", type=Path, required=True, help="JSON file for the metrics")
@@ -18,8 +19,7 @@ def parser():
 def main(args):
     rows = files.read_jsonl(args.hypotheses)
     scoring.check_complete(rows, manifests.read(args.manifest), str(args.hypotheses))
-    mapping = args.manifest.with_name(glm.NAME)
-    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers, mapping if mapping.is_file() else None)
+    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers, args.glm)
     files.write_sealed(args.output, {**metrics, "hypotheses_sha256": files.sha256(args.hypotheses)})
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",

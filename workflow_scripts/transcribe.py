@@ -87,7 +87,7 @@ def in_terms_of_options():
     try:
         yield
     except UserError as error:
-        message = str(error).removeprefix("model.init_from: ").replace("evaluation.beam.beam_size", "--beam-size")
+        message = str(error).removeprefix("model.init_from: ").removeprefix("evaluation.beam: ")
         raise UserError(message) from None
 
 

@@ -55,10 +55,11 @@ def test_defaults_are_filled_in_and_a_data_set_overrides_them_key_by_key():
 
 def test_a_data_set_overrides_a_search_key_by_key():
     given = changed("evaluation.beam", {"strategy": "maes", "maes_num_steps": 3})
-    given["datasets"]["digits"]["evaluation"] = {"beam": {"beam_size": 7}}
+    given["datasets"]["digits"]["evaluation"] = {"beam": {"beam_size": 7.0}}
     checked = config.validate(given, SCHEMA)
     beam = config.dataset_config(checked, "digits", "evaluation")["evaluation"]["beam"]
     assert (beam["strategy"], beam["maes_num_steps"], beam["beam_size"], beam["lm"]) == ("maes", 3, 7, None)
+    assert repr(beam["beam_size"]) == "7"
     assert checked["evaluation"]["beam"]["beam_size"] == 4
 
 
@@ -97,6 +98,9 @@ def test_validation_leaves_the_given_configuration_alone():
         ("training.batch_budget", 0, ["training.batch_budget: expected a number above 0 or `auto`, got 0"]),
         ("evaluation.beam.beam_size", 33, ["malsd_batch looks at 33 tokens", "tokenizer.vocab_size: lower beam_size"]),
         ("evaluation.beam", {"strategy": "maes", "beam_size": 31}, ["maes looks at 33 tokens at a time"]),
+        ("evaluation.beam_size", 3, ["unknown key evaluation.beam_size: did you mean `beam.beam_size`?"]),
+        ("evaluation.beam_strategy", "tsd", ["evaluation.beam_strategy: did you mean `beam.strategy`?"]),
+        ("evaluation.beam", {"strategy": "tsd", "beam_size": 1}, ["tsd with beam_size 1 is NeMo's greedy search"]),
         ("evaluation.beam.maes_num_steps", 3, ["beam.maes_num_steps is for maes and maes_batch, not for malsd_batch"]),
         ("evaluation.beam", {"strategy": "maes", "lm": "x"}, ["evaluation.beam.lm is for malsd_batch and maes_batch"]),
         ("datasets", {1: {}}, ["datasets.1", "put it in quotes"]),

@@ -71,6 +71,7 @@ PARAMETERS = [
     ("tsd", "max_symbols", 1, 10, {}),
     ("malsd_batch", "max_symbols", 1, 10, {}),
     ("alsd", "alsd_max_target_len", 0.3, 1.0, {}),
+    ("alsd", "alsd_max_target_len", 2, 1, {}),
     ("maes", "maes_num_steps", 3, 2, {"beam_size": 2}),
     ("maes_batch", "maes_num_steps", 3, 2, {}),
     ("maes", "maes_expansion_beta", 0, 2, {"beam_size": 2}),
@@ -102,7 +103,7 @@ def test_no_parameter_of_the_schema_is_left_out():
 
 
 def test_a_beam_wider_than_the_vocabulary_is_refused(model):
-    with pytest.raises(UserError, match="evaluation.beam.beam_size 99 exceeds the vocabulary of 24"):
+    with pytest.raises(UserError, match="with beam_size 99 looks at 99 tokens at a time, the vocabulary has 24"):
         decoding.set_search(model, {"strategy": "malsd_batch", "beam_size": 99})
 
 

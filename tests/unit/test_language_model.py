@@ -91,6 +91,22 @@ def test_a_model_of_another_tokenizer_of_the_same_size_is_refused(prepared, mode
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [("\n\n\\1-grams", "\n\\1-grams"), ("\t<s>\t", "\t<unk>\t"), ("\t-0.5\n", "\t-0.5\t\n"), ("-0.5", "half")],
+)
+def test_what_nemo_cannot_read_is_one_line(prepared, model, lm, tmp_path, old, new):
+    (tmp_path / "bad.arpa").write_text(lm.read_text().replace(old, new, 1))
+    search = {"strategy": "malsd_batch", "beam_size": 2, "lm_weight": 0.3}
+    with pytest.raises(UserError, match=r"evaluation.beam.lm: .*bad.arpa: NeMo can't read it"):
+        decoding.set_search(model, search, tmp_path / "bad.arpa")
+
+
+def test_trailing_spaces_and_text_behind_the_end_are_no_mistake(lm, tmp_path):
+    (tmp_path / "good.arpa").write_text(lm.read_text().replace("\\1-grams:", "\\1-grams: ") + "\nmade today\n")
+    language_model.check_file(tmp_path / "good.arpa", 24)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("\\data\\\n", "", ":1: expected .*not an ARPA file"),

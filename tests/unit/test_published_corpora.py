@@ -10,12 +10,13 @@ import pytest
 
 import trees
 from conftest import SHARED_DATA, run_script
-from rnnt import audio, corpora, manifests
+from rnnt import audio, corpora, glm, manifests
 from rnnt.corpora import common_voice, librispeech, published, switchboard, tedlium
 from rnnt.errors import UserError
 
 SWITCHBOARD = {
     **trees.SOURCE,
+    "type": "switchboard",
     "transcripts": None,
     "hub5_audio": None,
     "hub5_transcripts": None,
@@ -276,7 +277,7 @@ def test_hub5_has_two_tests(tmp_path, split, name):
     assert {e["stm"] for e in found.values()} == {
         "UH-HUH (I-) AND HE" if name == "sw_4390" else "(%HESITATION) REPLIED HE"
     }
-    assert switchboard.glm(switchboard_source(tmp_path)).name == "en20000405_hub5.glm"
+    assert glm.find(switchboard_source(tmp_path)).name == "en20000405_hub5.glm"
     assert np.array_equal(samples(found[f"{name}-B_000350-000725"], 8000), made[name][28000:58000, 1])
 
 

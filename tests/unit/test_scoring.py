@@ -95,7 +95,7 @@ def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
     assert "wer_glm" not in scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
 
 
-def test_the_script_takes_the_mapping_file_beside_the_manifest(tmp_path):
+def test_the_script_takes_a_mapping_file(tmp_path):
     (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\n")
     found = [{**row, "stm": "(%HESITATION) ONE"} for row in rows(("one", "um one"))]
     files.write_jsonl(tmp_path / "h.jsonl", found)
@@ -103,7 +103,7 @@ def test_the_script_takes_the_mapping_file_beside_the_manifest(tmp_path):
     files.write_json(tmp_path / "d.json", DECODING)
     done = run_script(
         "score_hypotheses", "--hypotheses", tmp_path / "h.jsonl", "--manifest", tmp_path / "m.jsonl",
-        "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json",
+        "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json", "--glm", tmp_path / "hub5.glm",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     scored = files.read_sealed(tmp_path / "s.json")

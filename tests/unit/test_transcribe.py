@@ -200,7 +200,9 @@ def test_a_model_that_is_none_is_one_line(clips, run, tmp_path, make, line):
 
 def test_wrong_options_name_themselves(clips, run):
     code, _, problems = run(clips[0], "--beam-size", "99")
-    assert code == 1 and problems == ["error: --beam-size 99 exceeds the vocabulary of 24"]
+    assert code == 1 and problems == [
+        "error: malsd_batch with beam_size 99 looks at 99 tokens at a time, the vocabulary has 24: lower beam_size"
+    ]
     code, _, problems = run(clips[0], "--batch-size", "0")
     assert code == 2 and problems[-1].endswith("--batch-size: expected a whole number above 0, got 0")
     assert transcribe.GREEDY == list(decoding.GREEDY) == SECTIONS["greedy"]["properties"]["strategy"]["enum"]

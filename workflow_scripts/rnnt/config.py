@@ -124,6 +124,8 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
                 f"config: {key}: evaluation.beam.{parameter} is for {' and '.join(strategies)}, not for "
                 f"{beam['strategy']}: set it to null, or take another strategy"
             )
+    if beam["beam_size"] == 1 and beam["strategy"] in ("beam", "tsd", "alsd", "maes"):
+        raise UserError(f"config: {key}: evaluation.beam: {beam['strategy']} with beam_size 1 is NeMo's greedy search")
     if merged["tokenizer"]["source"] == "train" and beam_width(beam) > merged["tokenizer"]["vocab_size"]:
         raise UserError(
             f"config: {key}: evaluation.beam: {beam['strategy']} looks at {beam_width(beam)} tokens at a time, "
@@ -160,12 +162,13 @@ def _properties(node: dict, instance: dict, schema: dict) -> dict:
     return properties
 
 
-def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool) -> None:
+def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool, fill: bool = True) -> None:
     """Fill defaults in place. A data set's overrides of the shared sections get none: they would hide the shared."""
     for key, child in _properties(node, instance, schema).items():
         child = _resolve(child, schema)
+        own = fill and not (overrides and key in SHARED_SECTIONS)
         if key not in instance:
-            if "default" not in child or (overrides and key in SHARED_SECTIONS):
+            if "default" not in child or not own:
                 continue
             instance[key] = copy.deepcopy(child["default"])
         if (
@@ -174,8 +177,8 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool) ->
             and "number" not in str(child["type"])
         ):
             instance[key] = int(instance[key])  # 3.0 is an integer to JSON Schema
-        if isinstance(instance[key], dict) and not (overrides and key in SHARED_SECTIONS):
-            _fill_defaults(instance[key], child, schema, overrides or key == "datasets")
+        if isinstance(instance[key], dict):
+            _fill_defaults(instance[key], child, schema, overrides or key == "datasets", own)
 
 
 def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
@@ -238,6 +241,8 @@ def _error_in_chosen_branch(error: jsonschema.ValidationError) -> jsonschema.Val
 
 def _known_keys(node: dict, schema: dict) -> list[str]:
     keys = list(node.get("properties", {}))
+    below = {key: _resolve(child, schema).get("properties", {}) for key, child in node.get("properties", {}).items()}
+    keys += [f"{key}.{inner}" for key, children in below.items() for inner in children]
     return keys + (
         ["validation", "test"] if "patternProperties" in node and "train" in node.get("required", []) else []
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -28,9 +29,14 @@ def set_search(model, search: dict, lm: Path | None = None, training_text: Path 
     section = {key: value for key, value in search.items() if key not in ("strategy", "lm_weight")}
     settings = dict(search)
     if strategy not in GREEDY:
-        if config.beam_width(search) > vocabulary:
-            raise UserError(f"evaluation.beam.beam_size {section['beam_size']} exceeds the vocabulary of {vocabulary}")
+        if (width := config.beam_width(search)) > vocabulary:
+            raise UserError(
+                f"evaluation.beam: {strategy} with beam_size {section['beam_size']} looks at {width} tokens at a time, "
+                f"the vocabulary has {vocabulary}: lower beam_size"
+            )
         section["return_best_hypothesis"] = True
+    if "alsd_max_target_len" in section:  # NeMo takes an integer for a number of tokens.
+        section["alsd_max_target_len"] = float(section["alsd_max_target_len"])
     if strategy == "tsd" and "max_symbols" in section:
         section["tsd_max_sym_exp"] = section.pop("max_symbols")
     if lm:
@@ -38,7 +44,8 @@ def set_search(model, search: dict, lm: Path | None = None, training_text: Path 
         section |= {"ngram_lm_model": str(lm), "ngram_lm_alpha": search["lm_weight"]}
         settings |= {"lm": lm.name, "lm_sha256": files.sha256(lm)}
     name = "greedy" if strategy in GREEDY else "beam"
-    model.change_decoding_strategy(OmegaConf.create({"strategy": strategy, name: section}), verbose=False)
+    with language_model.explain_errors(lm) if lm else contextlib.nullcontext():
+        model.change_decoding_strategy(OmegaConf.create({"strategy": strategy, name: section}), verbose=False)
     if lm and training_text:
         computer = model.decoding.decoding.decoding_computer
         fused = computer.fusion_models[0] if strategy == "malsd_batch" else computer.ngram_lm_batch

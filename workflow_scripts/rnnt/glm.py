@@ -17,7 +17,6 @@ from pathlib import Path
 
 from rnnt.errors import UserError
 
-NAME = "hub5.glm"  # beside the manifests of a data set whose utterances have an `stm`
 COMMENT = ";;"
 LONGEST = 131  # characters of a line, LINE_LENGTH of rfilter1 less its end
 APPLICATION = re.compile(r';;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
@@ -57,6 +56,12 @@ class Glm:
 
     reference: Rules
     hypothesis: Rules
+
+
+def find(source: dict) -> Path | None:
+    """The GLM beside the STM of a source: of `switchboard` alone, and where LDC2002T43 is."""
+    folder = source["type"] == "switchboard" and (source["hub5_transcripts"] or source["hub5_audio"])
+    return min(Path(folder).expanduser().rglob("*hub5*.glm"), default=None) if folder else None
 
 
 def read(path: str | Path) -> Glm:

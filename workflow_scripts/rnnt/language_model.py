@@ -6,7 +6,9 @@ format: SRILM, ngram-format(5).
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import sentencepiece
@@ -22,15 +24,17 @@ HOW = f"write each token as the character with the code point of its number plus
 
 def check_file(path: Path, vocab_size: int) -> None:
     """Raises UserError naming the line of an ARPA file that is not of a vocabulary of `vocab_size`, or is cut off."""
-    section = last = ""
+    section = ""
     counts: dict[str, int] = {}
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             line = line.rstrip("\r\n")
-            if number == 1 and line != "\\data\\":
-                raise UserError(f"{path}:1: expected \\data\\: not an ARPA file")
+            if number == 1 and line.rstrip() != "\\data\\":
+                raise UserError(f"{path}:1: expected \\data\\ as the first line: not an ARPA file, or begun otherwise")
             if line.startswith("\\"):
-                section = line
+                section = line.rstrip()
+                if section == "\\end\\":
+                    break
             elif line and section.endswith("-grams:"):
                 counts[section] = counts.get(section, 0) + 1
                 if section == "\\1-grams:":
@@ -38,8 +42,7 @@ def check_file(path: Path, vocab_size: int) -> None:
             elif line.startswith("ngram "):
                 order, _, count = line.removeprefix("ngram ").partition("=")
                 counts[f"\\{order.strip()}-grams:"] = -int(count) if count.strip().isdecimal() else 0
-            last = line or last
-    if last != "\\end\\" or any(counts.values()):
+    if section != "\\end\\" or any(counts.values()):
         raise UserError(f"{path}: has not the n-grams that its header tells, or no \\end\\: cut off? copy it again")
 
 
@@ -55,6 +58,18 @@ def _check_unigram(line: str, vocab_size: int, where: str) -> None:
             f"{where}: token {ord(token) - OFFSET} is not in the vocabulary of {vocab_size}: the model is of another "
             f"tokenizer, or written otherwise: {HOW}"
         )
+
+
+@contextlib.contextmanager
+def explain_errors(path: Path) -> Iterator[None]:
+    """Turn what NeMo raises when it reads an ARPA file that it does not understand into a UserError."""
+    try:
+        yield
+    except (AssertionError, ValueError, LookupError) as error:
+        raise UserError(
+            f"evaluation.beam.lm: {path}: NeMo can't read it ({type(error).__name__}: {error}): it needs two orders or "
+            "more, <s>, an empty line after the header, tabs around each n-gram, and the context of every n-gram"
+        ) from None
 
 
 def check_tokens(lm, path: Path, tokenizer: sentencepiece.SentencePieceProcessor, manifest: Path) -> float:

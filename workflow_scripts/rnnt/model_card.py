@@ -134,12 +134,16 @@ def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCard
                 dataset_split=config["splits"].get(row["split"], row["split"]),
                 dataset_revision=source.get("revision"),
                 metric_type="wer",
-                metric_name=f"WER, %, {row['beam_strategy']}, beam size {row['beam_size']}",
+                metric_name=f"WER, %, {row['beam_strategy']}, beam size {row['beam_size']}{_fused(row)}",
                 metric_value=_word_error_rate(row),
             )
             for row in rows
         ],
     )
+
+
+def _fused(row: dict[str, str]) -> str:
+    return f", language model {row['beam_lm']}" if row.get("beam_lm") else ""
 
 
 def _word_error_rate(row: dict[str, str]) -> float:

@@ -132,7 +132,7 @@ def _normalize_piece(piece: str) -> str:
     return " ".join(normalizer()(piece).split())
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2**20)
 def _is_plain(word: str) -> bool:
     """A word that is none of a number, alone or with others, and is not taken away or apart."""
     if not (word.isascii() and word.isalpha()) or word == "half" or word in normalizer().standardize_numbers.words:

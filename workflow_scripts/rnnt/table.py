@@ -94,9 +94,16 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "beam_strategy": beam["strategy"],
         "beam_size": str(beam["beam_size"]),
         "code_version": beam["versions"]["code"],
-        "beam_lm": f"{beam['lm']} x {beam['lm_weight']:g}" if "lm" in beam else "",
+        "beam_lm": _language_model(beam, zero_shot),
         "wer_glm": f"{beam['wer_glm']:.2f}" if "wer_glm" in beam else "",
     }
+
+
+def _language_model(beam: dict, zero_shot: dict | None) -> str:
+    if "lm" not in beam:
+        return ""
+    without = ", not for zero-shot" if zero_shot and "lm" not in zero_shot else ""
+    return f"{beam['lm']} x {beam['lm_weight']:g}{without}"
 
 
 def notes(rows: list[dict[str, str]], code_versions: list[str]) -> list[str]:

@@ -337,8 +337,7 @@ class EventFilesCallback(integrations.TensorBoardCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Called by the Trainer once the step to continue from is known."""
-        if state.global_step:
-            self.tb_writer.go_on_from(state.global_step)
+        self.tb_writer.go_on_from(state.global_step)
         super().on_train_begin(args, state, control, **kwargs)
 
 

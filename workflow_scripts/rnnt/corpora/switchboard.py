@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from rnnt import console, glm
 from rnnt.corpora import Utterance, published
 from rnnt.corpora.published import Archive, Counts
 from rnnt.errors import UserError
@@ -41,6 +42,10 @@ def prepare(source: dict, folder: Path, workers: int, progress) -> None:
             published.check_counts(found, 0, CONVERSATIONS, f"{source['path']}: conversations (sw0*.sph)")
     if set(source["splits"]) & set(PREFIXES):
         _stm(source)
+        if mapping := glm.find(source):
+            glm.read(mapping)
+        else:
+            console.log.warning("no *hub5*.glm beside the STM (LDC2002T43 has one): wer_glm stays empty")
 
 
 def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
@@ -55,12 +60,6 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
     if split == "validation":
         return iter(listed[:first])
     return _at_most(listed[first:], source["max_copies"])
-
-
-def glm(source: dict) -> Path | None:
-    """The GLM of Hub5'00 beside its STM, where there is one."""
-    found = sorted(Path(_transcripts_of_hub5(source)).rglob("*hub5*.glm"))
-    return found[0] if found else None
 
 
 def _at_most(listed: list[Utterance], copies: int) -> Iterator[Utterance]:
@@ -132,17 +131,13 @@ def _speakers(path: str) -> dict[tuple[str, str], str]:
     return speakers
 
 
-def _transcripts_of_hub5(source: dict) -> Path:
-    return Path(source["hub5_transcripts"] or source["hub5_audio"]).expanduser()
-
-
 def _stm(source: dict) -> Path:
     if not source["hub5_audio"]:
         raise UserError(
             f"Hub5'00 {LICENCE}: get LDC2002S09 and LDC2002T43 and set source.hub5_audio and source.hub5_transcripts"
         )
-    transcripts = _transcripts_of_hub5(source)
-    found = sorted(transcripts.rglob("hub5e00.english.*.stm"))
+    transcripts = source["hub5_transcripts"] or source["hub5_audio"]
+    found = sorted(Path(transcripts).expanduser().rglob("hub5e00.english.*.stm"))
     if not found:
         raise UserError(f"{transcripts}: no hub5e00.english.*.stm below it (LDC2002T43): set source.hub5_transcripts")
     return found[0]
