@@ -16,14 +16,15 @@ rule track_results:
         "logs/{dataset}/track_results.log",
     conda:
         "../envs/nemo.yaml"
-    resources:
-        tracking=tracking(),
     params:
+        # Here it is one: a tracker that is turned on later is to get the results.
+        tracking=tracking(),
+        licensed=lambda w: "--licensed" if section(w.dataset, "source")["type"] == "switchboard" else "",
         runs=lambda w: f"results/{w.dataset}/runs",
     shell:
         "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
-        " --interim {input.interim:q} --hypotheses {input.hypotheses:q} --tracking {resources.tracking:q}"
-        " --runs {params.runs:q} --label {wildcards.dataset} --log {log:q} --output {output.tracked:q}"
+        " --interim {input.interim:q} --hypotheses {input.hypotheses:q} --tracking {params.tracking:q}"
+        " {params.licensed} --runs {params.runs:q} --label {wildcards.dataset} --log {log:q} --output {output.tracked:q}"
 
 
 rule make_dataset_table:

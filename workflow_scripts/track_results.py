@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from rnnt import console, files, table, tracking
+from rnnt.errors import UserError
 
 
 def parser():
@@ -14,12 +15,15 @@ def parser():
     p.add_argument("--interim", type=Path, nargs="*", default=[], help="metrics of the validation splits, every leg")
     p.add_argument("--hypotheses", type=Path, nargs="+", help="what the predictions are of: .../beam/SPLIT.jsonl")
     p.add_argument("--tracking", type=json.loads, required=True, help="the config's `wandb` and `tensorboard`, JSON")
+    p.add_argument("--licensed", action="store_true", help="transcripts are for licensees alone: W&B gets none")
     p.add_argument("--runs", type=Path, required=True, help="folder with the training's runs")
     p.add_argument("--output", type=Path, required=True, help="JSON file to write: what was logged, and where")
     return p
 
 
 def main(args):
+    if not tracking.is_on(args.tracking):
+        raise UserError("nothing to track with: set wandb.mode or tensorboard")
     try:
         report = track(args)
     except Exception as error:  # The table waits for this, and is worth more than its copy.
@@ -42,7 +46,7 @@ def track(args):
         for row in rows:
             run.log(tracking.final_values(row), step)
         run.table("wer_table", rows, step)
-        run.table("predictions", predictions, step)
+        run.table("predictions", predictions, step, leaves_the_machine=not args.licensed)
         return {
             "id": run.identity,
             **{tracker.name: tracker.where for tracker in run.trackers},

@@ -59,7 +59,10 @@ def main(args):
             model = models.build(args.model["architecture"], args.tokenizer)
         name = args.model["init_from"] or args.model["architecture"]
         console.log.info("%s: %.2fM parameters on %s", name, models.count_parameters(model) / 1e6, device)
-        with tracking.run(args.tracking or tracking.OFF, args.run.parent, args.label) as tracked:
+        # What was begun must not end for want of a connection.
+        begun = args.leg > 1 or training.newest_checkpoint(run) is not None
+        options = args.tracking or tracking.OFF
+        with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
             report = training.train_leg(
                 model=model,
                 manifest=args.manifest,

@@ -42,7 +42,7 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
-def track(results, mode="offline", tensorboard=True):
+def track(results, mode="offline", tensorboard=True, *more):
     """Run the script as the rule does; returns its process and what it wrote."""
     evaluation = "results/speech/evaluation"
     done = run_script(
@@ -52,7 +52,7 @@ def track(results, mode="offline", tensorboard=True):
         *("--interim", *(f"{evaluation}/leg_{leg}/greedy/validation.json" for leg in (1, 2))),
         *("--tracking", json.dumps({"wandb": {"mode": mode, "project": "p"}, "tensorboard": tensorboard})),
         *("--runs", "results/speech/runs", "--label", "speech", "--log", "track.log"),
-        *("--output", "results/speech/tracked.json"),
+        *("--output", "results/speech/tracked.json", *more),
     )
     assert done.returncode == 0, done.stderr
     return done, files.read_json(results / "tracked.json")
@@ -97,6 +97,14 @@ def test_the_results_are_in_the_run_that_the_training_began(results):
     assert not tracked.holding(results / "runs", "secret.flac")
 
 
+def test_transcripts_that_are_licensed_stay_on_the_machine(results):
+    track(results, "offline", True, "--licensed")
+    (found,) = tracked.wandb_runs(results / "runs")
+    assert found.summary["test/wer_beam"] == 25.0 and len(found.table("wer_table")) == 1
+    assert not tracked.holding(results / "runs/wandb", "one two three four")
+    assert "one two three four" in tracked.EventFiles(results / "runs").text("predictions")
+
+
 def test_the_utterances_with_the_most_errors_are_shown_where_there_are_too_many(monkeypatch):
     monkeypatch.setattr(tracking, "PREDICTIONS", 2)
     assert [row["id"] for row in tracking.predictions("test", HYPOTHESES)] == ["b", "c"]
@@ -123,7 +131,7 @@ def test_a_training_that_is_to_be_online_does_not_begin_without_a_login(results,
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")  # where another test left a key with the client
     options = {"wandb": {"mode": "online", "project": "p"}, "tensorboard": False}
-    message = "wandb.mode: online: .*: run `wandb login`, or set mode: offline"
+    message = "wandb.mode: online: .*: run `wandb login`, check the network, or set mode: offline"
     with pytest.raises(UserError, match=message) as error, tracking.run(options, results / "runs", "speech"):
         pass
     assert "\n" not in str(error.value)

@@ -294,6 +294,21 @@ def test_a_run_is_tracked_across_legs_and_a_restart(prepared, tmp_path, monkeypa
     assert len({run.id for run in tracked.wandb_runs(runs)}) == 2, "another training, another run"
 
 
+def test_a_training_that_was_begun_does_not_end_because_wandb_is_away(prepared, tmp_path, monkeypatch, log):
+    monkeypatch.setenv("WANDB_API_KEY", tracked.KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
+    online = json.dumps({"wandb": {"mode": "online", "project": "test"}, "tensorboard": False})
+    extra = {"length": '{"max_steps": 2}', "legs": 2, "log": log, "label": "speech"}
+    with pytest.raises(UserError, match="check the network"):
+        run_leg(arguments(prepared, tmp_path, **extra, tracking=online))
+    run_leg(arguments(prepared, tmp_path, **extra))
+    leg_2 = {"leg": 2, "previous": tmp_path / "leg_1", "run": tmp_path / "runs/leg_2", "output": tmp_path / "leg_2"}
+    run_leg(arguments(prepared, tmp_path, **extra, **leg_2, tracking=online))
+    assert "written offline; `wandb sync" in log.read_text() and (tmp_path / "leg_2/model.nemo").is_file()
+    assert tracked.KEY not in log.read_text()
+
+
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
 def test_real_speech_is_read_at_the_model_s_rate(digits, tmp_path):

@@ -158,10 +158,11 @@ class Run:
         for tracker in self.trackers:
             tracker.log(values, step)
 
-    def table(self, name: str, rows: list[dict], step: int) -> None:
-        """Rows that have the same keys; nothing where there are none."""
+    def table(self, name: str, rows: list[dict], step: int, leaves_the_machine: bool = True) -> None:
+        """Rows that have the same keys; none where there are none; W&B gets what may leave the machine."""
         for tracker in self.trackers if rows else ():
-            tracker.table(name, rows, step)
+            if leaves_the_machine or tracker.name != "wandb":
+                tracker.table(name, rows, step)
 
     def interim(self, found: list[tuple[str, dict]]) -> None:
         """Log `SPLIT/wer`, in percent, of splits and their metrics at the step of their leg, each once."""
@@ -230,7 +231,7 @@ def _wandb(section: dict, folder: Path, dataset: str, identity: str, offline_if_
         reason = str(error).strip().splitlines()[0].rstrip(".")
         if not offline_if_unreachable or section["mode"] != "online":
             raise UserError(
-                f"wandb.mode: {section['mode']}: {reason}: run `wandb login`, or set mode: offline"
+                f"wandb.mode: {section['mode']}: {reason}: run `wandb login`, check the network, or set mode: offline"
             ) from None
     offline = WandB(section, "offline", folder, dataset, identity)
     console.log.warning("wandb: %s: written offline; `wandb sync %s` sends it", reason, offline.folder)
