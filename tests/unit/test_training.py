@@ -345,7 +345,7 @@ def test_a_manifest_whose_optional_keys_come_late_is_read(prepared, tmp_path):
     rows = manifests.read(prepared / "train.jsonl")
     for row in rows[:-1]:
         row.pop("speaker")
-    rows[-1] |= {"offset": 0.25, "duration": rows[-1]["duration"] - 0.5}
+    rows[-1] |= {"offset": 0.25, "duration": rows[-1]["duration"] - 0.5, "channel": 0, "stm": "(%HESITATION) ONE"}
     files.write_jsonl(tmp_path / "late.jsonl", rows)
     dataset = batching.load_dataset(tmp_path / "late.jsonl", prepared / "tokenizer/tokenizer.model", 16000, tmp_path)
     assert len(dataset[len(rows) - 1]["audio"]) == pytest.approx(rows[-1]["duration"] * 16000, abs=2)

@@ -27,7 +27,7 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     datasets.disable_progress_bars()
     # Stated, as types inferred from the first lines of a large manifest need not hold for the last.
     kinds = {"offset": "float64", "duration": "float64", "channel": "int32"}
-    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "text")
+    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
     features = datasets.Features({name: datasets.Value(kinds.get(name, "string")) for name in names})
     dataset = datasets.Dataset.from_json(str(manifest), features=features, cache_dir=str(cache))
     processor = tokenizers.load(tokenizer.read_bytes())
