@@ -103,6 +103,16 @@ def test_every_section_has_the_numbers_of_the_files(results):
         assert part in text, part
 
 
+def test_a_column_without_a_value_is_not_shown(results):
+    assert "WER as sclite" not in make(results) and "wer before" in make(results).lower()
+    path = results / "wer_table.csv"
+    text = path.read_text()
+    assert text.endswith(",,\n")
+    path.write_text(text.removesuffix("\n") + "49.00\n")
+    page = make(results)
+    assert "WER as sclite %" in page and ">49.00<" in page and "language model" not in page
+
+
 def test_training_that_made_it_worse_is_said(results):
     assert "worse" in re.sub(r"<style.*?</style>", "", make(results), flags=re.S).lower()
 

@@ -33,6 +33,8 @@ NEEDED = ("dataset", "split", "wer_zero_shot", "wer_greedy", "wer_beam", "rtfx_g
 FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_greedy", "wer_zero_shot")
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 HEADINGS = {
+    "wer_glm": "WER as sclite %",
+    "beam_lm": "language model",
     "dataset": "data set",
     "reference_words": "words",
     "wer_zero_shot": "WER before fine-tuning %",
@@ -318,8 +320,9 @@ def environment() -> jinja2.Environment:
 
 
 def columns(rows: list[dict[str, str]]) -> list[str]:
-    """The columns of a table, those first that a phone should show without scrolling."""
-    return sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    """The columns of a table that have a value, those first that a phone should show without scrolling."""
+    filled = [name for name in rows[0] if any(row[name] for row in rows)]
+    return sorted(filled, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
 
 def percent(value: float | None) -> str:
