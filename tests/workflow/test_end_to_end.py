@@ -188,10 +188,14 @@ def test_another_learning_rate_of_one_data_set_trains_that_data_set_alone(run):
 
 
 def test_what_changes_no_result_runs_nothing(run):
-    (run / "other.yaml").write_text(
-        "training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\nwandb: {mode: online}\ndevice: cpu\n"
-    )
+    (run / "other.yaml").write_text("training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\ndevice: cpu\n")
     assert planned(run, "other.yaml") == []
+
+
+def test_another_tracker_gets_the_results_and_nothing_is_trained_or_decoded(run):
+    (run / "online.yaml").write_text("wandb: {mode: online}\n")
+    table_files = [path for path in BESIDE if "comparisons" not in path]
+    assert planned(run, "online.yaml") == sorted(table_files + TRACKED)
 
 
 def test_the_experiment_is_in_one_tracked_run_for_each_data_set(run):
