@@ -168,7 +168,7 @@ def language_model(wildcards):
     if not path or wildcards.search == "greedy" or other_tokens:
         return []
     if not Path(path).expanduser().is_file():
-        sys.exit(f"error: evaluation.beam.lm: {path}: no such file")
+        sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")
     return str(Path(path).expanduser())
 
 

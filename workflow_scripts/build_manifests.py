@@ -38,7 +38,12 @@ def main(args):
         for entry in dropped.get("unreadable audio", [])[:5]:
             console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
         if not kept:
-            raise UserError(f"split {split}: nothing is left of {len(found)} utterances ({describe(summaries[split])})")
+            raise UserError(
+                f"split {split}: nothing is left of {len(found)} utterances ({describe(summaries[split])}): look at "
+                "the source's listing, filter.max_duration and text.rules"
+            )
+        if split.startswith("test") and not any(entry["text"] for entry in kept):
+            raise UserError(f"split {split}: none of its {len(kept)} references has a word: there is nothing to score")
         files.write_jsonl(args.output / f"{split}.jsonl", kept)
     files.write_json(args.output / "summary.json", summaries)
 

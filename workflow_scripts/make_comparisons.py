@@ -8,9 +8,11 @@ import io
 from itertools import combinations
 from pathlib import Path
 
-from rnnt import console, files, significance
+from rnnt import console, files, scoring, significance
+from rnnt.errors import UserError
 
 COLUMNS = "dataset split a b wer_a wer_b difference low high p_value resampled samples".split()
+ORDER = ["zero-shot", "greedy", "beam"]
 SYSTEMS = {("0", "beam"): "zero-shot"}  # leg and search; others are called by their search
 
 
@@ -31,8 +33,8 @@ def main(args):
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(args.output, text.getvalue())
-    if len(systems) > 1 and not rows:
-        console.log.warning("nothing to compare: no two of these files have the same utterances and references")
+    if not rows:
+        console.log.warning("nothing to compare: no two of these files are of one test set and search")
     for row in rows:
         console.log.info(
             "%(dataset)s %(split)s: %(b)s against %(a)s: %(difference)s points [%(low)s, %(high)s], p %(p_value)s", row
@@ -40,8 +42,15 @@ def main(args):
 
 
 def load(path):
-    dataset, _, leg, search, _ = path.absolute().parts[-5:]
-    rows = sorted(files.read_jsonl(path), key=lambda row: row["id"])
+    parts = path.absolute().parts[-5:]
+    if len(parts) < 5 or parts[3] not in ORDER:
+        raise UserError(f"{path}: expected RUN/DATASET/evaluation/LEG/greedy or beam/SPLIT.jsonl")
+    dataset, _, leg, search, _ = parts
+    rows = files.read_jsonl(path)
+    for row in rows:
+        if not all(isinstance(row.get(key), str) for key in ("id", "text", "pred_text")):
+            raise UserError(f"{path}: utterance {row.get('id')}: no `text` or `pred_text`: {scoring.AGAIN}")
+    rows.sort(key=lambda row: row["id"])
     name = SYSTEMS.get((leg.removeprefix("leg_"), search), search)
     return {
         "run": str(path.parents[4]) if len(path.parts) > 5 else ".",
@@ -55,14 +64,19 @@ def load(path):
 
 
 def order(system):
-    return system["dataset"], system["split"], ["zero-shot", "greedy", "beam"].index(system["name"])
+    return system["dataset"], system["split"], ORDER.index(system["name"])
 
 
 def are_compared(a, b):
-    """Greedy search and the untrained model with the beam search; the beam searches of two models of one test set."""
+    """Greedy search and the untrained model with the beam search; the same search of two runs, or of two models.
+
+    Of two data sets in one run the beam search alone.
+    """
+    if a["references"] != b["references"] or not a["errors"].words.sum():
+        return False
     if of_one_model(a, b):
         return b["name"] == "beam"
-    return a["name"] == b["name"] == "beam" and a["references"] == b["references"]
+    return a["name"] == b["name"] and (b["name"] == "beam" or a["run"] != b["run"])
 
 
 def of_one_model(a, b):

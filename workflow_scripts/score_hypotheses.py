@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rnnt import console, files, manifests, scoring
+from rnnt.errors import UserError
 
 
 def parser():
@@ -19,8 +20,11 @@ def parser():
 def main(args):
     rows = files.read_jsonl(args.hypotheses)
     scoring.check_complete(rows, manifests.read(args.manifest), str(args.hypotheses))
-    metrics = scoring.score(rows, files.read_json(args.decoding), args.workers, args.glm)
-    files.write_sealed(args.output, {**metrics, "hypotheses_sha256": files.sha256(args.hypotheses)})
+    decoding = files.read_json(args.decoding)
+    if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):
+        raise UserError(f"{args.hypotheses}: changed since it was decoded: {scoring.AGAIN}")
+    metrics = scoring.score(rows, decoding, args.workers, args.glm)
+    files.write_sealed(args.output, metrics)
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",
         args.hypotheses.stem,

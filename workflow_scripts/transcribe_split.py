@@ -64,6 +64,7 @@ def main(args):
         args.decoding,
         {
             **settings,
+            "hypotheses_sha256": files.sha256(args.hypotheses),
             "batch_size": args.batch_size,
             "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),

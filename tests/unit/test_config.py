@@ -98,6 +98,8 @@ def test_validation_leaves_the_given_configuration_alone():
         ("training.batch_budget", 0, ["training.batch_budget: expected a number above 0 or `auto`, got 0"]),
         ("evaluation.beam.beam_size", 33, ["malsd_batch looks at 33 tokens", "tokenizer.vocab_size: lower beam_size"]),
         ("evaluation.beam", {"strategy": "maes", "beam_size": 31}, ["maes looks at 33 tokens at a time"]),
+        ("evaluation.beam.lm_weight", float("nan"), ["config: evaluation.beam.lm_weight: expected a finite number"]),
+        ("evaluation.beam.alsd_max_target_len", "1e3", ["reads 1e3 as text, write 1.0e3 or 1000"]),
         ("evaluation.beam_size", 3, ["unknown key evaluation.beam_size: did you mean `beam.beam_size`?"]),
         ("evaluation.beam_strategy", "tsd", ["evaluation.beam_strategy: did you mean `beam.strategy`?"]),
         ("evaluation.beam", {"strategy": "tsd", "beam_size": 1}, ["tsd with beam_size 1 is NeMo's greedy search"]),

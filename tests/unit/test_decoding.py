@@ -173,6 +173,16 @@ def test_a_transcription_that_was_cut_off_goes_on_behind_the_last_whole_batch(pr
     assert finished.batches == []
 
 
+@pytest.mark.parametrize(
+    "line", ["[1]", "3", '{"id": "x"}', '{"id": 1, "pred_text": "x", "seconds": null}', "\udcff\udcfe"]
+)
+def test_a_progress_file_of_garbage_is_begun_anew(prepared, tmp_path, line):
+    progress = tmp_path / "progress.jsonl"
+    progress.write_text(f"{line}\n" * 6, encoding="utf-8", errors="surrogateescape")
+    texts, _ = transcribe(HearsDurations(), prepared, prepared / "test.jsonl", tmp_path, progress=progress)
+    assert "x" not in texts and len(progress.read_text().splitlines()) == len(texts)
+
+
 def test_hypotheses_of_another_order_are_not_taken_over(prepared, tmp_path):
     progress = tmp_path / "progress.jsonl"
     files.write_jsonl(progress, [{"id": f"other{n}", "pred_text": "x", "seconds": 1.0} for n in range(6)])

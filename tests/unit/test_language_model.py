@@ -113,6 +113,7 @@ def test_trailing_spaces_and_text_behind_the_end_are_no_mistake(lm, tmp_path):
         ("\tf\t", "\tseven\t", r":\d+: `seven` is not one character: the model is not of tokens"),
         ("\tf\t", "\tõ\t", r":\d+: token 145 is not in the vocabulary of 24"),
         ("\\end\\", "", "no .end.: cut off"),
+        ("\t<s>\t-0.5", "", r":\d+: expected a log-probability, a tab and a token: cut off"),
         ("ngram 2=", "ngram 2=1", "has not the n-grams that its header tells"),
     ],
 )

@@ -101,6 +101,12 @@ def test_a_split_with_nothing_left_says_why(corpus):
     assert "nothing is left of 2 utterances" in done.stderr and "1 longer than 20 s" in done.stderr
 
 
+def test_a_test_split_without_a_word_is_refused_before_anything_is_trained(corpus):
+    (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,\nshort.flac,\n")
+    done = build(corpus, {"test": "all"})
+    assert done.returncode == 1 and "split test: none of its 2 references has a word" in done.stderr
+
+
 def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):
     from rnnt.corpora import local
 

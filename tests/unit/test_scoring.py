@@ -100,7 +100,7 @@ def test_the_script_takes_a_mapping_file(tmp_path):
     found = [{**row, "stm": "(%HESITATION) ONE"} for row in rows(("one", "um one"))]
     files.write_jsonl(tmp_path / "h.jsonl", found)
     files.write_jsonl(tmp_path / "m.jsonl", [{k: v for k, v in row.items() if k != "pred_text"} for row in found])
-    files.write_json(tmp_path / "d.json", DECODING)
+    files.write_json(tmp_path / "d.json", {**DECODING, "hypotheses_sha256": files.sha256(tmp_path / "h.jsonl")})
     done = run_script(
         "score_hypotheses", "--hypotheses", tmp_path / "h.jsonl", "--manifest", tmp_path / "m.jsonl",
         "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json", "--glm", tmp_path / "hub5.glm",
@@ -132,19 +132,17 @@ def test_hypotheses_without_text_or_references_without_words_are_errors():
 
 def test_scoring_needs_files_alone_and_never_torch(tmp_path):
     files.write_jsonl(tmp_path / "test.jsonl", rows(("one two", "one too")))
-    files.write_json(tmp_path / "test.decoding.json", DECODING)
-    done = run_script(
-        "score_hypotheses",
-        "--hypotheses",
-        tmp_path / "test.jsonl",
-        "--manifest",
-        tmp_path / "test.jsonl",
-        "--decoding",
-        tmp_path / "test.decoding.json",
-        "--output",
-        tmp_path / "test.json",
-    )
+    hash = files.sha256(tmp_path / "test.jsonl")
+    files.write_json(tmp_path / "test.decoding.json", {**DECODING, "hypotheses_sha256": hash})
+    command = [
+        "score_hypotheses", "--hypotheses", tmp_path / "test.jsonl", "--manifest", tmp_path / "test.jsonl",
+        "--decoding", tmp_path / "test.decoding.json", "--output", tmp_path / "test.json",
+    ]  # fmt: skip
+    done = run_script(*command)
     assert done.returncode == 0, done.stderr
+    files.write_jsonl(tmp_path / "test.jsonl", rows(("one two", "one two")))
+    edited = run_script(*command)
+    assert edited.returncode == 1 and "test.jsonl: changed since it was decoded" in edited.stderr
     assert "WER 50.00 % [50.00, 50.00]" in done.stderr
     assert files.read_sealed(tmp_path / "test.json")["wer"] == 50.0
 

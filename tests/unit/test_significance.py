@@ -113,5 +113,10 @@ def test_every_pair_that_means_something_is_compared(tmp_path):
     assert f"{tmp_path}/old/one test beam against {tmp_path}/one test beam: 1" in done.stderr, done.stderr
     files.write_jsonl(other, files.read_jsonl(other)[1:])
     done = run_script("make_comparisons", "--hypotheses", paths[2], other, "--output", tmp_path / "runs.csv")
-    assert "no two of these files have the same utterances and references" in done.stderr
+    assert "no two of these files are of one test set and search" in done.stderr
+    files.write_jsonl(other, [{"id": "a", "text": "one"}])
+    for wrong, message in ((other, "utterance a: no `text` or `pred_text`: `snakemake --forcerun transcribe_split`"),
+                           (tmp_path / "c.csv", "expected RUN/DATASET/evaluation/LEG")):  # fmt: skip
+        done = run_script("make_comparisons", "--hypotheses", wrong, "--output", tmp_path / "runs.csv")
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert float(rows[0]["difference"]) < -15 and float(rows[0]["p_value"]) < 0.01

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def validate(config: dict, schema: dict) -> dict:
     errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
     if errors:
         raise UserError(_explain(errors[0], schema))
+    _check_finite(config, "config: ")
     _fill_defaults(config, schema, schema, overrides=False)
     for name, dataset in config["datasets"].items():
         _check_dataset(config, name, dataset)
@@ -98,6 +100,15 @@ def _check_names(config: dict) -> None:
     for name in datasets if isinstance(datasets, dict) else ():
         if not isinstance(name, str):
             raise UserError(f"config: datasets.{name}: YAML does not read this name as text: put it in quotes")
+
+
+def _check_finite(value, where: str) -> None:
+    """JSON Schema lets `.nan` and `.inf` of YAML pass every limit."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _check_finite(child, f"{where}{'' if where.endswith(' ') else '.'}{key}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: expected a finite number, got {value}")
 
 
 def _check_dataset(config: dict, name: str, dataset: dict) -> None:
@@ -214,8 +225,8 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         expected = error.validator_value
         expected = " or ".join(expected) if isinstance(expected, list) else expected
         hint = ""
-        if isinstance(value, str) and expected in ("number", "integer"):
-            hint = _number_hint(value, expected)
+        if isinstance(value, str) and expected.split(" or ")[0] in ("number", "integer"):
+            hint = _number_hint(value, expected.split(" or ")[0])
         return f"{key}: expected {_article(expected)}, got {json.dumps(value, ensure_ascii=False)}{hint}"
     if error.validator == "anyOf":
         number, word = error.validator_value

@@ -149,10 +149,11 @@ def _resume(progress: Path | None, ids: list[str], batch_size: int) -> list[dict
     if progress is None or not progress.is_file():
         return []
     rows = []
-    for line in progress.read_text(encoding="utf-8").splitlines():
+    for line in progress.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:  # a line that was cut off
+            row = json.loads(line)
+            rows.append({"id": row["id"], "pred_text": str(row["pred_text"]), "seconds": float(row["seconds"])})
+        except (ValueError, TypeError, LookupError):  # a line that was cut off, or of something else
             break
     rows = rows[: len(rows) if len(rows) == len(ids) else len(rows) // batch_size * batch_size]
     if [row["id"] for row in rows] != ids[: len(rows)]:

@@ -48,7 +48,12 @@ def check_file(path: Path, vocab_size: int) -> None:
 
 def _check_unigram(line: str, vocab_size: int, where: str) -> None:
     fields = line.split("\t")
-    token = fields[1] if len(fields) > 1 else ""
+    try:
+        token, finite = fields[1], math.isfinite(float(fields[0]))
+    except (ValueError, IndexError):
+        finite = False
+    if not finite:
+        raise UserError(f"{where}: expected a log-probability, a tab and a token: cut off? copy it again")
     if token in SPECIAL:
         return
     if len(token) != 1:

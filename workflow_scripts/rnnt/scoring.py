@@ -15,6 +15,8 @@ import jiwer
 from rnnt import files, glm, significance
 from rnnt.errors import UserError
 
+AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
+
 
 def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:
     """Compare hypotheses with the manifest they are to be of.
@@ -26,15 +28,17 @@ def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:
     for row in rows:
         name = row.get("id")
         if name in seen:
-            raise UserError(f"{where}: utterance {name} is there twice")
+            raise UserError(f"{where}: utterance {name} is there twice: {AGAIN}")
         seen.add(name)
         if name not in references:
-            raise UserError(f"{where}: utterance {name} is not in the manifest: hypotheses of another one?")
-        if row["text"] != references[name]:
-            raise UserError(f"{where}: utterance {name} has another reference than the manifest: decode it again")
+            raise UserError(f"{where}: utterance {name} is not in the manifest: hypotheses of another one? {AGAIN}")
+        if row.get("text") != references[name]:
+            raise UserError(f"{where}: utterance {name} has another reference than the manifest: {AGAIN}")
     missing = references.keys() - seen
     if missing:
-        raise UserError(f"{where}: {len(missing)} utterances of the manifest are missing, such as {min(missing)}")
+        raise UserError(
+            f"{where}: {len(missing)} utterances of the manifest are missing, such as {min(missing)}: {AGAIN}"
+        )
 
 
 MANY = 2000  # utterances from which on processes are worth their start
