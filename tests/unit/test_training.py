@@ -10,7 +10,7 @@ import torch
 import tracked
 from conftest import SHARED_DATA
 from legs import OPTIONS, arguments, losses, run_leg, train, weights
-from rnnt import batching, files, manifests, memory, models, tokenizers, training
+from rnnt import batching, callbacks, files, manifests, memory, models, tokenizers, training
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
@@ -264,7 +264,7 @@ def test_a_run_is_tracked_across_legs_and_a_restart(prepared, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.LegEnd, "on_step_end", killed)
+        patch.setattr(callbacks.LegEnd, "on_step_end", killed)
         run_leg(arguments(prepared, tmp_path, **extra, **leg_2))
     run_leg(arguments(prepared, tmp_path, **extra, **leg_2))
     run_leg(arguments(prepared, tmp_path, **extra, **leg_2))  # found done: logs nothing
