@@ -205,7 +205,7 @@ def model_threads(wildcards):
 
 
 def tracking():
-    """What the scripts that track are told; never a param: to track must not compute anything again."""
+    """What the scripts that track are told; no param of a training: to track must not train again."""
     return as_json({key: config[key] for key in ("wandb", "tensorboard")})
 
 

@@ -49,7 +49,8 @@ rule transcribe_split:
         progress=lambda w: f"results/{w.dataset}/runs/transcripts",
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --search {params.search:q} {params.lm} --batch-size {resources.batch_size}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --search {params.search:q} {params.lm}"
+        " --batch-size {resources.batch_size}"
         " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
         " --progress {params.progress:q} --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 
