@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from rnnt import config as experiment
-from rnnt import glm
+from rnnt.corpora import glm
 from rnnt.corpora import local
 from rnnt.errors import UserError
 

@@ -31,8 +31,9 @@ def speech(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(speech, tmp_path_factory):
     """A folder with the manifests (nothing over 5 s) and the tokenizer, of 24 tokens, of the small corpus."""
-    from rnnt import files, manifests, tokenizers
+    from rnnt import files
     from rnnt.corpora import local
+    from rnnt.data import manifests, tokenizers
 
     folder = tmp_path_factory.mktemp("prepared")
     for split in ("train", "test"):

@@ -7,7 +7,9 @@ import torch
 import train_leg
 
 from conftest import ROOT
-from rnnt import config, console, models, preflight, training
+from rnnt import config, console
+from rnnt.training import legs as training
+from rnnt.training import models, preflight
 
 SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
 DEFAULTS = {key: child["default"] for key, child in SCHEMA["$defs"]["training"]["properties"].items()}

@@ -5,8 +5,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from rnnt import console, corpora, files, manifests
+from rnnt import console, corpora, files
 from rnnt.corpora import published
+from rnnt.data import manifests
 from rnnt.errors import UserError
 
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from rnnt import console, manifests, tokenizers
+from rnnt import console
+from rnnt.data import manifests, tokenizers
 from rnnt.errors import UserError
 
 

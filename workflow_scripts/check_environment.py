@@ -79,7 +79,8 @@ def cuda_device():
 
 
 def nemo():
-    from rnnt import models, tokenizers
+    from rnnt.data import tokenizers
+    from rnnt.training import models
 
     with tempfile.TemporaryDirectory() as folder:
         model = tokenizers.train(["one two three four five six seven eight nine zero"], 20)
@@ -109,7 +110,7 @@ def decode(kind):
     import numpy
     import soundfile
 
-    from rnnt import audio
+    from rnnt.data import audio
 
     tone = numpy.sin(numpy.arange(16000) / 16000 * 2 * numpy.pi * 440).astype("float32") / 2
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ def parser():
 
 
 def main(args):
-    from rnnt import models
+    from rnnt.training import models
 
     models.fetch(args.name, args.output)
 

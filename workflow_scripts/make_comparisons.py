@@ -8,8 +8,9 @@ import io
 from itertools import combinations
 from pathlib import Path
 
-from rnnt import console, files, scoring, significance
+from rnnt import console, files
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring, significance
 
 COLUMNS = "dataset split a b wer_a wer_b difference low high p_value resampled samples".split()
 ORDER = ["zero-shot", "greedy", "beam"]

@@ -6,8 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from rnnt import console, files, model_card, tokenizers
+from rnnt import console, files
+from rnnt.data import tokenizers
 from rnnt.errors import UserError
+from rnnt.report import model_card
 
 
 def parser():

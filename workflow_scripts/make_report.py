@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from rnnt import console, files, report
+from rnnt import console, files
+from rnnt.report import page
 
 
 def parser():
@@ -18,10 +19,10 @@ def parser():
 
 
 def main(args):
-    content = report.content(args.results, args.datasets, report.read_table(args.table, args.datasets))
-    content["comparisons"] = report.read_comparisons(args.comparisons, args.datasets)
-    content["provenance"] = report.read_if_there(args.provenance)
-    files.write_text(args.output, report.page(content, args.figures))
+    content = page.content(args.results, args.datasets, page.read_table(args.table, args.datasets))
+    content["comparisons"] = page.read_comparisons(args.comparisons, args.datasets)
+    content["provenance"] = page.read_if_there(args.provenance)
+    files.write_text(args.output, page.render(content, args.figures))
     console.log.info(
         "%s: %d test splits, %.1f MB; figures in %s",
         args.output,

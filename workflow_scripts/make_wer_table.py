@@ -3,7 +3,8 @@
 import csv
 from pathlib import Path
 
-from rnnt import console, files, table
+from rnnt import console, files
+from rnnt.report import table
 
 
 def parser():

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from rnnt import console, files, manifests, scoring
+from rnnt import console, files
+from rnnt.data import manifests
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring
 
 
 def parser():

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from rnnt import console, files, table, tracking
+from rnnt import console, files, tracking
 from rnnt.errors import UserError
+from rnnt.report import table
 
 
 def parser():

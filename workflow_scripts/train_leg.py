@@ -31,7 +31,8 @@ def main(args):
     import torch
     import transformers
 
-    from rnnt import batching, models, tracking, training
+    from rnnt import tracking
+    from rnnt.training import batching, legs, models
 
     console.add_log_file(args.run.parent / "training.log")
     device = models.pick_device(args.device)
@@ -39,7 +40,7 @@ def main(args):
     torch.set_num_threads(args.threads - workers)
     transformers.set_seed(args.training["seed"])
     before = files.read_json(args.previous / "leg.json") if args.previous else None
-    identity = training.fingerprint(
+    identity = legs.fingerprint(
         model=args.model,
         training=args.training,
         length=args.length,
@@ -49,7 +50,7 @@ def main(args):
         tokenizer=args.tokenizer / "tokenizer.model",
         before=before["fingerprint"] if before else args.base_model,
     )
-    with training.run_directory(args.run, identity) as run:
+    with legs.run_directory(args.run, identity) as run:
         if args.previous:
             model = models.restore(args.previous / "model.nemo")
         elif args.base_model:
@@ -60,10 +61,10 @@ def main(args):
         name = args.model["init_from"] or args.model["architecture"]
         console.log.info("%s: %.2fM parameters on %s", name, models.count_parameters(model) / 1e6, device)
         # What was begun must not end for want of a connection.
-        begun = args.leg > 1 or training.newest_checkpoint(run) is not None
+        begun = args.leg > 1 or legs.newest_checkpoint(run) is not None
         options = args.tracking or tracking.OFF
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
-            report = training.train_leg(
+            report = legs.train_leg(
                 model=model,
                 manifest=args.manifest,
                 tokenizer=args.tokenizer / "tokenizer.model",
@@ -77,9 +78,9 @@ def main(args):
                 workers=workers,
                 tracked=tracked,
             )
-        training.load_weights(model, run)
+        legs.load_weights(model, run)
         report |= {"model": name, "fingerprint": identity, "code_version": files.code_version()}
-        training.export(model.cpu(), run, args.output, report)
+        legs.export(model.cpu(), run, args.output, report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rnnt import audio, console, files, tokenizers
+from rnnt import console, files
+from rnnt.data import audio, tokenizers
 from rnnt.errors import UserError
 
 STRATEGIES = ["greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch"]
@@ -152,7 +153,8 @@ def transcribe(rows, path, vocabulary, args):
     """The transcripts in the order of the manifest lines."""
     import torch
 
-    from rnnt import batching, decoding, models
+    from rnnt.evaluation import decoding
+    from rnnt.training import batching, models
 
     device = models.pick_device(args.device)
     workers = batching.reader_processes(args.threads, device)

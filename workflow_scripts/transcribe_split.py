@@ -8,7 +8,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from rnnt import console, files, manifests
+from rnnt import console, files
+from rnnt.data import manifests
 
 
 def parser():
@@ -32,7 +33,8 @@ def parser():
 def main(args):
     import torch
 
-    from rnnt import batching, decoding, models
+    from rnnt.evaluation import decoding
+    from rnnt.training import batching, models
 
     device = models.pick_device(args.device)
     workers = batching.reader_processes(args.threads, device)

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts")
 import numpy as np
 import soundfile
 
-from rnnt import files, manifests
+from rnnt import files
 from rnnt.corpora import librispeech
+from rnnt.data import manifests
 
 
 def main():

@@ -63,8 +63,9 @@ def worker(options, transducer, checkpointing):
     """One optimizer step; prints its row as JSON."""
     import torch
 
-    from rnnt import memory, models, tokenizers, training
-    from rnnt.batching import Bucket
+    from rnnt.data import tokenizers
+    from rnnt.training import legs, memory, models
+    from rnnt.training.batching import Bucket
 
     models.quiet_nemo()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,7 +79,7 @@ def worker(options, transducer, checkpointing):
         model = models.build(options.architecture, Path(folder))
     if checkpointing:
         models.checkpoint_encoder(model)
-    step = training.Transducer(model, transducer).to(device).train()
+    step = legs.Transducer(model, transducer).to(device).train()
     optimizer = make_optimizer(options.optimizer, step.parameters())
     taken = memory.measure(step, options.optimizer, options.seconds, options.tokens, options.precision)
     bucket = Bucket(None, 1, options.utterances, options.seconds, options.tokens)

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts"))
 
-from rnnt import batching
+from rnnt.training import batching
 
 
 def read_durations(path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts"))
 
-from rnnt import scoring, significance
+from rnnt.evaluation import scoring, significance
 
 # The commonest words of English speech first, numbers and contractions among them.
 COMMON = (

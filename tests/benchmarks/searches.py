@@ -4,7 +4,7 @@ r"""WER and speed of NeMo's searches on one model and one test split, each compa
         --manifest $D/manifests/test.jsonl
 
 Columns: WER in percent; RTFx (seconds of audio per second of encoder and search); WER minus that of malsd_batch with
-its 95 % interval and p-value (rnnt/significance.py).
+its 95 % interval and p-value (rnnt/evaluation/significance.py).
 """
 
 import argparse
@@ -14,7 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts"))
 
-from rnnt import decoding, manifests, models, significance
+from rnnt.data import manifests
+from rnnt.evaluation import decoding, significance
+from rnnt.training import models
 
 STRATEGIES = ["malsd_batch", "maes_batch", "greedy_batch", "greedy", "maes", "beam", "alsd", "tsd"]
 

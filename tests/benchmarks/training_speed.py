@@ -21,8 +21,10 @@ import numpy as np
 import torch
 import transformers
 
-from rnnt import config, files, manifests, models, tokenizers, training
+from rnnt import config, files
 from rnnt.corpora import local, synthetic
+from rnnt.data import manifests, tokenizers
+from rnnt.training import legs, models
 
 SCHEMA = Path(__file__).resolve().parents[2] / "config/schema.yaml"
 COMBINATIONS = [
@@ -92,7 +94,7 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
     section |= {"batch_budget": options.budget, "batch_size": size, "checkpoint_every_steps": 10**9, **given}
     times, speech = [], []
 
-    class Watch(training.Guard):
+    class Watch(legs.Guard):
         def before(self, ids):
             speech.append(sum(durations[id] for id in ids))
             super().before(ids)
@@ -102,12 +104,12 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
                 torch.cuda.synchronize()
             times.append(time.perf_counter())
 
-    training.Guard, guard = Watch, training.Guard
+    legs.Guard, guard = Watch, legs.Guard
     try:
         transformers.set_seed(1)
         model = models.build(options.architecture, tokenizer)
         run.mkdir()
-        report = training.train_leg(
+        report = legs.train_leg(
             model=model,
             manifest=manifest,
             tokenizer=tokenizer / "tokenizer.model",
@@ -121,7 +123,7 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
             workers=0 if device == "cpu" else 4,
         )
     finally:
-        training.Guard = guard
+        legs.Guard = guard
     seconds = times[-1] - times[0]
     return {
         "steps_per_second": (steps - 1) / seconds,

@@ -178,7 +178,7 @@ def prepare(device, shape, method, budget):
     from nemo.collections.asr.losses.rnnt import RNNTLoss
     from nemo.collections.asr.modules.rnnt import RNNTJoint
 
-    from rnnt.transducer_loss import fused_transducer_loss, nemo_joint_loss
+    from rnnt.training.transducer_loss import fused_transducer_loss, nemo_joint_loss
 
     batch, frames, labels, outputs, width = shape
     torch.manual_seed(0)

@@ -6,8 +6,9 @@ import pytest
 
 import tracked
 from conftest import run_script
-from rnnt import console, files, table, tracking
+from rnnt import console, files, tracking
 from rnnt.errors import UserError
+from rnnt.report import table
 
 CHECKPOINT = {"model": "m", "leg": 2, "step": 8, "fingerprint": "f2", "code_version": "c"}
 METRICS = {

@@ -15,7 +15,11 @@ import torch
 import transcribe
 
 from conftest import ROOT
-from rnnt import audio, config, console, decoding, manifests, model_card, models
+from rnnt import config, console
+from rnnt.data import audio, manifests
+from rnnt.evaluation import decoding
+from rnnt.report import model_card
+from rnnt.training import models
 
 SECTIONS = config.load_schema(ROOT / "config/schema.yaml")["$defs"]
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import trees
-from rnnt import manifests
+from rnnt.data import manifests
 
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 

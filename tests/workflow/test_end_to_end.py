@@ -14,7 +14,10 @@ import pytest
 
 import tracked
 from conftest import ROOT
-from rnnt import files, models, scoring, table
+from rnnt import files
+from rnnt.evaluation import scoring
+from rnnt.report import table
+from rnnt.training import models
 
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}", "WANDB_API_KEY": tracked.KEY}

@@ -1,7 +1,7 @@
 """The model of config/paper.yaml at its full size: too large for the unit tests."""
 
 from legs import flight
-from rnnt import models
+from rnnt.training import models
 
 
 def test_it_has_its_size(prepared):

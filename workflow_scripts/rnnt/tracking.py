@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnt import console, files, significance, table
+from rnnt import console, files
 from rnnt.errors import UserError
+from rnnt.evaluation import significance
+from rnnt.report import table
 
 OFF = {"wandb": {"mode": "off"}, "tensorboard": False}
 STEP = "train/global_step"  # what the Trainer calls it: the x axis of every curve

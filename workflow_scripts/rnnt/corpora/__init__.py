@@ -19,8 +19,9 @@ class Utterance:
     """A stretch of audio and its transcript as delivered.
 
     `offset` and `duration` are in seconds (`duration` None: to the end of the file), `channel` counts from 0
-    (None: the file's only channel, or all mixed), `stm` is the text with the marks that sclite scores by (rnnt/glm.py),
-    `origin` names the line that lists the utterance, `rules` the cleaning rules for its text (transcripts.RULES).
+    (None: the file's only channel, or all mixed), `stm` is the text with the marks that sclite scores by
+    (rnnt/corpora/glm.py), `origin` names the line that lists the utterance, `rules` the cleaning rules for its text
+    (transcripts.RULES).
     """
 
     id: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rnnt import download
+from rnnt.corpora import download
 from rnnt.errors import UserError
 
 

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from rnnt import console, glm
-from rnnt.corpora import Utterance, published
+from rnnt import console
+from rnnt.corpora import Utterance, glm, published
 from rnnt.corpora.published import Archive, Counts
 from rnnt.errors import UserError
 

@@ -1,0 +1,208 @@
+"""Manifests: the filter, what is dropped and why, and test splits that stay whole."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import run_script
+from rnnt.corpora import Utterance
+from rnnt.data import audio, manifests
+from rnnt.errors import UserError
+
+
+def tone(path, seconds, rate=16000):
+    soundfile.write(path, np.full(round(seconds * rate), 0.1, dtype="float32"), rate)
+    return str(path)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A local split with something wrong in every way that training tolerates."""
+    folder = tmp_path / "corpus/all"
+    folder.mkdir(parents=True)
+    tone(folder / "good.flac", 2)
+    tone(folder / "limit.flac", 20)
+    tone(folder / "long.flac", 20.5)
+    tone(folder / "short.flac", 0.05)
+    tone(folder / "silent_text.flac", 1)
+    (folder / "broken.flac").write_bytes(b"fLaC but not really")
+    tone(folder / "empty.wav", 0)
+    names = ["good.flac", "limit.flac", "long.flac", "short.flac", "broken.flac", "empty.wav"]
+    rows = [f"{name},One  Two" for name in names] + ["silent_text.flac,  "]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]) + "\n")
+    (tmp_path / "corpus.json").write_text(
+        json.dumps({"source": {"type": "local", "path": str(tmp_path / "corpus")}, "folder": str(tmp_path)})
+    )
+    return tmp_path
+
+
+def build(corpus, splits, output="manifests"):
+    return run_script(
+        "build_manifests",
+        "--corpus",
+        corpus / "corpus.json",
+        "--splits",
+        json.dumps(splits),
+        "--output",
+        corpus / output,
+    )
+
+
+def test_training_keeps_up_to_20_s_and_counts_what_it_drops_by_reason(corpus):
+    done = build(corpus, {"train": "all"})
+    assert done.returncode == 0, done.stderr
+    kept = manifests.read(corpus / "manifests/train.jsonl")
+    assert [row["id"] for row in kept] == ["good", "limit"]
+    assert kept[0] == {
+        "id": "good",
+        "audio_filepath": str(corpus / "corpus/all/good.flac"),
+        "duration": 2.0,
+        "text": "one two",
+    }
+    summary = json.loads((corpus / "manifests/summary.json").read_text())["train"]
+    assert summary["utterances"] == 2
+    assert {reason: size["utterances"] for reason, size in summary["dropped"].items()} == {
+        "empty text": 1,
+        "longer than 20 s": 1,
+        "shorter than 0.1 s": 1,
+        "unreadable audio": 2,
+    }
+    assert summary["dropped"]["longer than 20 s"]["hours"] == pytest.approx(20.5 / 3600, abs=1e-4)
+
+
+def test_a_test_split_is_whole_and_an_unreadable_utterance_in_it_is_an_error(corpus):
+    listing = corpus / "corpus/all/metadata.csv"
+    done = build(corpus, {"train": "all", "test": "all"})
+    assert done.returncode == 1
+    assert "metadata.csv:6" in done.stderr and "broken.flac" in done.stderr and "Traceback" not in done.stderr
+    listing.write_text(
+        "\n".join(line for line in listing.read_text().splitlines() if "broken" not in line and "empty" not in line)
+    )
+    done = build(corpus, {"train": "all", "test": "all"})
+    assert done.returncode == 0, done.stderr
+    ids = [row["id"] for row in manifests.read(corpus / "manifests/test.jsonl")]
+    assert ids == ["good", "limit", "long", "short", "silent_text"]
+
+
+def test_a_row_that_names_a_missing_file_is_an_error_with_its_line(corpus):
+    (corpus / "corpus/all/long.flac").unlink()
+    done = build(corpus, {"train": "all"})
+    assert done.returncode == 1
+    assert "metadata.csv:4: no such file" in done.stderr
+
+
+def test_a_split_with_nothing_left_says_why(corpus):
+    (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,one\nshort.flac,two\n")
+    done = build(corpus, {"train": "all"})
+    assert done.returncode == 1
+    assert "nothing is left of 2 utterances" in done.stderr and "1 longer than 20 s" in done.stderr
+
+
+def test_a_test_split_without_a_word_is_refused_before_anything_is_trained(corpus):
+    (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,\nshort.flac,\n")
+    done = build(corpus, {"test": "all"})
+    assert done.returncode == 1 and "split test: none of its 2 references has a word" in done.stderr
+
+
+def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):
+    from rnnt.corpora import local
+
+    utterances = list(local.utterances({"path": str(speech)}, "train", Path()))
+    utterances = [Utterance(**{**u.__dict__, "id": f"{n}-{u.id}"}) for n in range(6) for u in utterances]
+    assert len(utterances) > 200
+    (one, _), (two, _) = (
+        manifests.entries(order, "lower", w, "") for w, order in ((1, utterances), (2, utterances[::-1]))
+    )
+    assert one == two
+    assert [row["id"] for row in one] == sorted(row["id"] for row in one)
+
+
+def test_an_id_that_occurs_twice_is_an_error(tmp_path):
+    path = tone(tmp_path / "x.wav", 1)
+    with pytest.raises(UserError, match="b:2: id x occurs before, in a:1"):
+        manifests.entries([Utterance("x", path, "t", origin=o) for o in ("a:1", "b:2")], "keep", 1, "")
+
+
+def test_several_source_splits_make_one_training_split(corpus):
+    done = build(corpus, {"train": ["all", "all"]})
+    assert "splits.train: all is named twice" in done.stderr
+    (corpus / "corpus/more").mkdir()
+    tone(corpus / "corpus/more/good.flac", 3)
+    (corpus / "corpus/more/metadata.csv").write_text("file_name,text\ngood.flac,three\n")
+    assert build(corpus, {"train": ["all", "more"]}).returncode == 0
+    ids = [row["id"] for row in manifests.read(corpus / "manifests/train.jsonl")]
+    assert ids == ["all/good", "all/limit", "more/good"]
+
+
+def test_a_segment_past_the_end_of_its_file_is_unreadable(tmp_path):
+    path = tone(tmp_path / "talk.wav", 10)
+    (inside, outside), _ = manifests.entries(
+        [Utterance("a", path, "t", offset=4, duration=6.04), Utterance("b", path, "t", offset=8, duration=5)],
+        "keep",
+        1,
+        "",
+    )
+    assert inside["duration"] == 6.0
+    assert "2.00 s after the offset, 5.00 s wanted" in outside["unreadable"]
+
+
+@pytest.mark.parametrize("kind", ["flac", "wav", "mp3", "ogg"])
+def test_audio_is_read_mono_at_the_wanted_rate(tmp_path, kind):
+    rate, seconds = 44100, 1.0
+    t = np.arange(round(rate * seconds)) / rate
+    left, right = np.sin(2 * np.pi * 440 * t) * 0.5, np.zeros_like(t)
+    path = str(tmp_path / f"x.{kind}")
+    soundfile.write(path, np.stack([left, right], axis=1), rate)
+    mixed = audio.read(path, 16000)
+    only_left = audio.read(path, 16000, channel=0)
+    assert mixed.dtype == np.float32 and abs(len(mixed) - 16000) < 1200
+    assert np.sqrt((mixed**2).mean()) == pytest.approx(0.177, abs=0.02)
+    assert np.sqrt((only_left**2).mean()) == pytest.approx(0.354, abs=0.03)
+    peak = np.abs(np.fft.rfft(only_left[:16000])).argmax()
+    assert peak == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW", "ALAW"])
+def test_sphere_is_read_by_channel_and_offset_to_the_sample(tmp_path, subtype):
+    rate = 8000
+    ramp = np.linspace(-0.5, 0.5, 4 * rate)
+    path = str(tmp_path / "call.sph")
+    soundfile.write(path, np.stack([ramp, -ramp], axis=1), rate, subtype=subtype, format="NIST")
+    whole, _ = soundfile.read(path, dtype="float32")
+    part = audio.read(path, rate, offset=1.25, seconds=0.5, channel=1)
+    assert np.array_equal(part, whole[10000:14000, 1])
+
+
+def test_reading_past_the_end_or_a_missing_channel_is_an_error(tmp_path):
+    path = tone(tmp_path / "x.wav", 1)
+    with pytest.raises(UserError, match="ends before 2 s"):
+        audio.read(path, 16000, offset=2)
+    with pytest.raises(UserError, match="has no channel 1, only 1"):
+        audio.read(path, 16000, channel=1)
+    with pytest.raises(UserError, match="not readable as audio"):
+        audio.inspect(__file__)
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "wav"])
+def test_a_file_that_is_cut_off_behind_a_good_header_is_noticed(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 16000 * 10).astype("float32")
+    soundfile.write(path, noise, 16000)
+    assert audio.inspect(str(path))[0] == pytest.approx(10, abs=0.2)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    ((found,), _) = manifests.entries([Utterance("a", str(path), "t")], "keep", 1, "")
+    if kind == "wav":  # libsndfile takes the length from what is there
+        assert found["duration"] < 5.1
+    else:
+        assert "unreadable" in found
+        with pytest.raises(UserError):
+            audio.read(str(path), 16000, seconds=10.0)
+
+
+def test_a_channel_that_the_file_lacks_is_unreadable(tmp_path):
+    path = tone(tmp_path / "x.wav", 1)
+    ((found,), _) = manifests.entries([Utterance("a", path, "t", channel=1)], "keep", 1, "")
+    assert "has no channel 1, only 1" in found["unreadable"]

@@ -1,0 +1,130 @@
+"""The tokenizer and the checks that stop a training that would be in vain."""
+
+import io
+import json
+import tarfile
+
+import pytest
+
+from conftest import run_script
+from rnnt import files
+from rnnt.data import tokenizers
+from rnnt.errors import UserError
+
+WORDS = "zero one two three four five six seven eight nine".split()
+TEXTS = [f"{a} {b}" for a in WORDS for b in WORDS]
+
+
+def rows(*texts):
+    return [{"id": str(i), "audio_filepath": "x", "duration": 1.0, "text": text} for i, text in enumerate(texts)]
+
+
+def nemo_archive(path, tokenizer, outputs=None):
+    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs."""
+    outputs = outputs or tokenizers.load(tokenizer).get_piece_size() + 1
+    with tarfile.open(path, "w") as archive:
+        for name, data in {
+            "model_config.yaml": f"joint: {{num_classes: {outputs - 1}}}\n".encode(),
+            "model_weights.ckpt": b"weights",
+            "0a1b_tokenizer.model": tokenizer,
+        }.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def build(folder, train, validation, *options):
+    files.write_jsonl(folder / "manifests/train.jsonl", rows(*train))
+    files.write_jsonl(folder / "manifests/validation.jsonl", rows(*validation))
+    files.write_jsonl(folder / "manifests/test.jsonl", rows("one ω"))
+    return run_script(
+        "build_tokenizer", "--manifests", folder / "manifests", "--output", folder / "tokenizer", *options
+    )
+
+
+def test_a_tokenizer_is_written_with_its_vocabulary_and_figures(tmp_path):
+    done = build(tmp_path, TEXTS, ["nine eight"], "--vocab-size", 32)
+    assert done.returncode == 0, done.stderr
+    vocabulary = (tmp_path / "tokenizer/vocab.txt").read_text().splitlines()
+    assert len(vocabulary) == 32 and vocabulary[0] == "<unk>"
+    report = json.loads((tmp_path / "tokenizer/check.json").read_text())
+    assert report["vocab_size"] == 32
+    train = report["splits"]["train"]
+    assert (train["utterances"], train["unknown_tokens"], train["not_restored"]) == (100, 0, 0)
+    assert train["tokens_per_second"] == train["tokens"] / 100
+    # The test split is reported on, and never decides.
+    assert report["splits"]["test"]["characters_not_covered"] == "ω"
+
+
+def test_the_same_text_gives_the_same_tokenizer():
+    assert tokenizers.train(TEXTS, 40) == tokenizers.train(TEXTS, 40)
+
+
+def test_every_text_comes_back_exactly():
+    texts = ["it's 5€ — naïve", "ﬁne ½ Ⅷ ＡＢ", "a…b"]
+    processor = tokenizers.load(tokenizers.train(texts, 40))
+    assert [processor.decode(processor.encode(text)) for text in texts] == texts
+
+
+@pytest.mark.parametrize(("size", "message"), [(5000, "larger than the text allows: at most"), (6, "at least")])
+def test_a_vocab_size_that_the_text_does_not_allow_names_the_limit(tmp_path, size, message):
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", size)
+    assert done.returncode == 1
+    assert f"tokenizer.vocab_size {size} is" in done.stderr and message in done.stderr
+    assert "Traceback" not in done.stderr
+    limit = int(done.stderr.split()[-1])
+    assert build(tmp_path, TEXTS, ["one"], "--vocab-size", limit).returncode == 0
+
+
+def test_validation_text_that_cannot_be_spelt_is_a_warning_with_the_characters(tmp_path):
+    done = build(tmp_path, TEXTS, ["one", "größe"], "--vocab-size", 32)
+    assert done.returncode == 0, done.stderr
+    assert "validation: characters 'ßö' in no token, 1 times: the model can't write them" in done.stderr
+
+
+def test_training_text_that_a_model_s_tokenizer_cannot_spell_stops_with_the_characters(tmp_path):
+    base = nemo_archive(tmp_path / "base.nemo", tokenizers.train(TEXTS, 32))
+    done = build(tmp_path, [*TEXTS, "größe"], ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
+    assert done.returncode == 1
+    assert "can't spell train: " in done.stderr and "'ßö'" in done.stderr
+    assert not (tmp_path / "tokenizer").exists()
+
+
+def test_another_tokenizer_on_old_decoder_weights_is_refused(tmp_path):
+    other = nemo_archive(tmp_path / "base.nemo", tokenizers.train([text[::-1] for text in TEXTS], 32))
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", other)
+    assert done.returncode == 1
+    assert "tokenizer.source: model, or model.reinitialize_decoder: true" in done.stderr
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", other, "--reinitialize-decoder")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pretrained_model_s_own_tokenizer_is_taken_byte_for_byte(tmp_path):
+    own = tokenizers.train(TEXTS, 50)
+    base = nemo_archive(tmp_path / "base.nemo", own)
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tokenizer/tokenizer.model").read_bytes() == own
+    assert json.loads((tmp_path / "tokenizer/check.json").read_text())["same_tokens_as_base"] is True
+
+
+def test_a_joint_of_another_size_is_refused(tmp_path):
+    own = tokenizers.train(TEXTS, 50)
+    base = nemo_archive(tmp_path / "base.nemo", own, outputs=129)
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
+    assert done.returncode == 1
+    assert "needs a joint network of 51 outputs, the blank among them" in done.stderr and "has 129" in done.stderr
+
+
+def test_a_file_that_is_no_nemo_model_is_named(tmp_path):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(UserError, match=r"model.init_from: .*model.nemo: not a NeMo model"):
+        tokenizers.from_nemo(path)
+    whole = nemo_archive(tmp_path / "whole.nemo", b"x" * 100_000, outputs=33).read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(UserError, match="not a NeMo model"):
+        tokenizers.from_nemo(path)
+    with pytest.raises(UserError, match="no such file"):
+        tokenizers.from_nemo(tmp_path / "missing.nemo")

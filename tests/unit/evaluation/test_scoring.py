@@ -1,0 +1,253 @@
+"""Scores and the table: corpus level, from files alone."""
+
+import csv
+import io
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import kaldialign
+import pytest
+
+from conftest import run_script
+from rnnt import files
+from rnnt.errors import UserError
+from rnnt.evaluation import scoring
+from rnnt.report import table
+
+DECODING = {
+    "strategy": "malsd_batch",
+    "beam_size": 4,
+    "decoding_seconds": 2.0,
+    "checkpoint": {"model": "m", "step": 7, "code_version": "abc"},
+    "versions": {"code": "abc"},
+}
+
+
+def rows(*pairs):
+    made = {"duration": 3.0, "audio_filepath": "x.wav"}
+    return [{"id": str(i), "text": r, "pred_text": h, **made} for i, (r, h) in enumerate(pairs)]
+
+
+def test_wer_is_over_the_corpus_not_the_mean_of_utterances():
+    found = scoring.score(rows(("a b c d e f g h i j", "a b c d e f g h i j"), ("k", "x")), DECODING)
+    assert found["wer"] == pytest.approx(100 / 11, abs=1e-4)
+    assert (found["substitutions"], found["deletions"], found["insertions"]) == (1, 0, 0)
+    assert (found["reference_words"], found["utterances"]) == (11, 2)
+    assert found["rtfx"] == 3.0
+    assert found["hours"] == round(6 / 3600, 4)
+
+
+def test_every_kind_of_error_is_counted_and_wer_can_exceed_100():
+    found = scoring.score(rows(("one two", "one"), ("three", "tree"), ("", "four five")), DECODING)
+    assert (found["substitutions"], found["deletions"], found["insertions"]) == (1, 1, 2)
+    assert found["wer"] == pytest.approx(400 / 3, abs=1e-4)
+
+
+def test_the_table_rounds_once():
+    """5 of 565 words are 0.88496 %: rounded to four decimals and then to two it would be 0.89."""
+    found = scoring.score(rows((" ".join(["a"] * 565), " ".join(["a"] * 560))), DECODING)
+    assert table.row("d", "test", found, found, None)["wer_beam"] == "0.88"
+
+
+def test_cer_counts_characters_with_spaces():
+    found = scoring.score(rows(("abc def", "abd def")), DECODING)
+    assert found["cer"] == pytest.approx(100 / 7, abs=1e-4)
+    assert found["reference_characters"] == 7
+
+
+def test_normalised_wer_stands_beside_the_orthographic_one():
+    found = scoring.score(rows(("Mr. Brown's colour, okay?", "mister brown's color okay")), DECODING)
+    assert found["wer"] == 100.0
+    assert found["wer_normalized"] == 0.0
+
+
+def test_a_text_has_the_same_words_whether_it_is_normalised_whole_or_in_pieces():
+    numbers = sorted(scoring.normalizer().standardize_numbers.words)
+    plain = "the house went over green hill with many people asked her colour why not really".split()
+    awkward = (
+        "um uh hmm 's 'd 'll been gone done got half a and let's let she's i'd won't y'all gonna mr dr st . , - % $ £ "
+        "¢ $5 5% 3.14 1,000 20th 1960s $2 ¢7 ' '' café naïve x-ray (noise) <unk> ( ) [ ] grey organise 0 00 1 1s "
+        "a.b.c o'clock 'twas ½ ² ℃ \u00a0 jr half"
+    ).split(" ")
+    awkward += ["and a half", "two and a half", "she's got"]
+    whole = scoring.normalizer()
+    for seed in range(3000):
+        draw = random.Random(seed)
+        share = draw.choice([0.2, 0.5, 0.8])
+        words = [
+            draw.choice(plain if draw.random() < share else numbers if draw.random() < 0.5 else awkward)
+            for _ in range(draw.randint(0, 14))
+        ]
+        text = " ".join(words)
+        assert scoring.normalize(text).split(" ") == (whole(text).split() or [""]), text
+
+
+def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
+    (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\nI'M => {I'M / I AM} / [ ] __ [ ]\n")
+    found = rows(("i'm here", "i am here um"))
+    for row in found:
+        row["stm"] = "I'M (%HESITATION) (WH-) HERE (%HESITATION)"
+    scored = scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
+    assert scored["wer"] == 150.0 and scored["wer_glm"] == 0.0
+    assert scored["glm_sha256"] == files.sha256(tmp_path / "hub5.glm")
+    assert "wer_glm" not in scoring.score(found, DECODING)
+    del found[0]["stm"]
+    assert "wer_glm" not in scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
+
+
+def test_the_script_takes_a_mapping_file(tmp_path):
+    (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\n")
+    found = [{**row, "stm": "(%HESITATION) ONE"} for row in rows(("one", "um one"))]
+    files.write_jsonl(tmp_path / "h.jsonl", found)
+    files.write_jsonl(tmp_path / "m.jsonl", [{k: v for k, v in row.items() if k != "pred_text"} for row in found])
+    files.write_json(tmp_path / "d.json", {**DECODING, "hypotheses_sha256": files.sha256(tmp_path / "h.jsonl")})
+    done = run_script(
+        "score_hypotheses", "--hypotheses", tmp_path / "h.jsonl", "--manifest", tmp_path / "m.jsonl",
+        "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json", "--glm", tmp_path / "hub5.glm",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scored = files.read_sealed(tmp_path / "s.json")
+    assert (scored["wer"], scored["wer_glm"]) == (100.0, 0.0)
+    assert table.row("d", "test", scored, scored, None)["wer_glm"] == "0.00"
+
+
+def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
+    draw = random.Random(3)
+    words = ["a", "b", "ä", "it's", "東京", "b", "é"]
+    pairs = [tuple(" ".join(draw.choices(words, k=draw.randint(0, 6))) for _ in range(2)) for _ in range(2000)]
+    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
+    theirs = [kaldialign.edit_distance(r.split(), h.split()) for r, h in pairs]
+    errors = ours["substitutions"] + ours["deletions"] + ours["insertions"]
+    assert errors == sum(found["total"] for found in theirs)
+    assert ours["insertions"] - ours["deletions"] == sum(found["ins"] - found["del"] for found in theirs)
+    assert ours["reference"] == sum(len(r.split()) for r, _ in pairs)
+
+
+def test_hypotheses_without_text_or_references_without_words_are_errors():
+    with pytest.raises(UserError, match="utterance 0: no `pred_text`"):
+        scoring.score([{"id": "0", "text": "a", "duration": 1.0}], DECODING)
+    with pytest.raises(UserError, match="not one reference word"):
+        scoring.score(rows(("", "a")), DECODING)
+
+
+def test_scoring_needs_files_alone_and_never_torch(tmp_path):
+    files.write_jsonl(tmp_path / "test.jsonl", rows(("one two", "one too")))
+    hash = files.sha256(tmp_path / "test.jsonl")
+    files.write_json(tmp_path / "test.decoding.json", {**DECODING, "hypotheses_sha256": hash})
+    command = [
+        "score_hypotheses", "--hypotheses", tmp_path / "test.jsonl", "--manifest", tmp_path / "test.jsonl",
+        "--decoding", tmp_path / "test.decoding.json", "--output", tmp_path / "test.json",
+    ]  # fmt: skip
+    done = run_script(*command)
+    assert done.returncode == 0, done.stderr
+    files.write_jsonl(tmp_path / "test.jsonl", rows(("one two", "one two")))
+    edited = run_script(*command)
+    assert edited.returncode == 1 and "test.jsonl: changed since it was decoded" in edited.stderr
+    assert "WER 50.00 % [50.00, 50.00]" in done.stderr
+    assert files.read_sealed(tmp_path / "test.json")["wer"] == 50.0
+
+
+def test_a_truncated_file_of_hypotheses_is_named_with_its_line(tmp_path):
+    files.write_jsonl(tmp_path / "test.jsonl", rows(("one", "one"), ("two", "two")))
+    whole = (tmp_path / "test.jsonl").read_text()
+    (tmp_path / "test.jsonl").write_text(whole[:-20])
+    files.write_json(tmp_path / "d.json", DECODING)
+    done = run_script(
+        "score_hypotheses", "--hypotheses", tmp_path / "test.jsonl", "--decoding", tmp_path / "d.json", "--output", "x",
+        "--manifest", tmp_path / "test.jsonl",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "test.jsonl:2: expected one JSON object a line" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:-1], r"x: 1 utterances of the manifest are missing, such as 2"),
+        (lambda rows: [*rows, rows[0]], r"x: utterance 0 is there twice"),
+        (lambda rows: [*rows, {**rows[0], "id": "9"}], r"x: utterance 9 is not in the manifest"),
+        (lambda rows: [{**rows[0], "text": "other"}, *rows[1:]], r"x: utterance 0 has another reference"),
+    ],
+)
+def test_hypotheses_must_be_those_of_the_manifest(change, message):
+    manifest = rows(("a", "a"), ("b", "b"), ("c", "c"))
+    scoring.check_complete(manifest, manifest, "x")
+    with pytest.raises(UserError, match=message):
+        scoring.check_complete(change(manifest), manifest, "x")
+
+
+def test_several_processes_score_alike():
+    draw = random.Random(4)
+    pairs = [tuple(" ".join(draw.choices(["twenty", "one", "Mr.", "b"], k=4)) for _ in range(2)) for _ in range(2100)]
+    assert scoring.score(rows(*pairs), DECODING, workers=2) == scoring.score(rows(*pairs), DECODING)
+
+
+def test_a_sealed_file_notices_an_edit(tmp_path):
+    files.write_sealed(tmp_path / "m.json", {"wer": 5.0, "name": "ä"})
+    assert files.read_sealed(tmp_path / "m.json") == {"wer": 5.0, "name": "ä"}
+    (tmp_path / "m.json").write_text((tmp_path / "m.json").read_text().replace("5.0", "4.0"))
+    with pytest.raises(UserError, match="m.json: changed since it was computed"):
+        files.read_sealed(tmp_path / "m.json")
+
+
+def test_the_table_says_what_training_made_worse_and_which_code_made_it():
+    worse = table.row("ant", "test", metrics(9), metrics(8), metrics(7.5))
+    better = table.row("bee", "test", metrics(9), metrics(8), metrics(8.5))
+    found = table.notes([better, worse], ["abc", "abc"])
+    assert found == ["ant test: training made it worse: WER 7.50 % before, 8.00 % after"]
+    assert worse["wer_zero_shot"] == "7.50"
+    found = table.notes([better], ["abc", "abd-dirty"])
+    assert "different versions of the code: abc, abd-dirty" in found[0] and "in no commit: abd-dirty" in found[1]
+    assert table.as_markdown([better], found).endswith(f"- {found[0]}\n- {found[1]}\n")
+
+
+def metrics(wer):
+    return {**scoring.score(rows(("a b c", "a b x")), DECODING), "wer": wer}
+
+
+def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value():
+    lines = [
+        table.row("zoo", "test", metrics(12.345), metrics(10), None),
+        table.row("ant", "test_b", metrics(1), metrics(0.5), None),
+    ]
+    text = table.as_csv(lines)
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert text.startswith("dataset,split,utterances,hours,reference_words,wer_zero_shot,wer_greedy,wer_beam,")
+    assert [row["dataset"] for row in found] == ["ant", "zoo"]
+    assert found[1]["wer_greedy"] == "12.35" and found[1]["wer_beam"] == "10.00"
+    assert found[1]["wer_zero_shot"] == "" and found[1]["beam_size"] == "4" and found[1]["train_steps"] == "7"
+
+
+def test_the_markdown_table_holds_the_same_cells():
+    lines = [table.row("ant", "test", metrics(1), metrics(0.5), None)]
+    heading, rule, row = table.as_markdown(lines, []).splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == next(csv.reader(io.StringIO(table.as_csv(lines).splitlines()[1])))
+    assert heading.count("|") == rule.count("|") == row.count("|") == len(table.COLUMNS) + 1
+
+
+SCLITE = Path("/usr/lib/sctk/bin/sclite")
+
+
+@pytest.mark.skipif(not SCLITE.is_file(), reason="needs sclite, of Debian's package sctk")
+def test_the_counts_are_sclite_s(tmp_path):
+    """Errors and reference words; of several alignments with as few errors sclite may choose another mix of kinds."""
+    draw = random.Random(5)
+    words = ["one", "two", "it's", "three", "four", "a", "b", "c"]
+    pairs = []
+    for _ in range(500):
+        reference = draw.choices(words, k=draw.randint(1, 9))
+        hypothesis = [w if draw.random() > 0.2 else draw.choice(words) for w in reference if draw.random() > 0.1]
+        pairs.append((" ".join(reference), " ".join(hypothesis + draw.choices(words, k=draw.random() < 0.2))))
+    for name, index in (("ref", 0), ("hyp", 1)):
+        lines = [f"{pair[index]} (spk_{number:04d})\n" for number, pair in enumerate(pairs)]
+        (tmp_path / name).write_text("".join(lines))
+    command = [SCLITE, "-r", "ref", "trn", "-h", "hyp", "trn", "-i", "rm", "-o", "rsum", "stdout"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in printed.splitlines() if line.strip().startswith("| Sum"))
+    sentences, count, _, _, _, _, errors, _ = map(int, re.findall(r"\d+", line))
+    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
+    assert (sentences, count) == (500, ours["reference"])
+    assert errors == ours["substitutions"] + ours["deletions"] + ours["insertions"]

@@ -1,0 +1,142 @@
+"""Batches: every utterance once an epoch, within the budget, little padding, the same again after a restart."""
+
+import csv
+
+import accelerate
+import numpy as np
+import pytest
+import soundfile
+from accelerate.data_loader import BatchSamplerShard
+
+from conftest import SHARED_DATA
+from rnnt.data import manifests, tokenizers
+from rnnt.errors import UserError
+from rnnt.training import batching
+
+FRAMES_PER_SECOND = 12.5
+OPTIONS = {"batching": "duration", "batch_size": 16, "batch_cells": None}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """Durations (s) and token counts of 3,000 utterances, most of them short, a few of up to 20 s."""
+    random = np.random.default_rng(0)
+    durations = np.clip(random.lognormal(1.2, 0.8, 3000), 0.2, 20).round(3)
+    return durations, (durations * random.uniform(2, 6, 3000)).astype(int)
+
+
+def sampler(corpus, budget=100, seed=1, ranks=1, **options):
+    buckets = batching.plan(*corpus, {**OPTIONS, **options}, budget, FRAMES_PER_SECOND, ranks)
+    return batching.BatchSampler(buckets, seed, ranks)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_cells": 20000}, {"batching": "fixed"}, {"ranks": 3}])
+def test_an_epoch_has_every_utterance_once_and_as_many_batches_as_the_others(corpus, options):
+    made = sampler(corpus, **options)
+    for epoch in range(3):
+        made.epoch = epoch
+        batches = list(made)
+        assert sorted(index for batch in batches for index in batch) == list(range(3000))
+        assert len(batches) == len(made)
+
+
+def test_no_batch_is_over_the_budget(corpus):
+    durations, tokens = corpus
+    padded = [len(batch) * durations[batch].max() for batch in sampler(corpus, 100)]
+    assert max(padded) <= 100
+    assert np.mean(padded) > 80, "and the budget is used"
+    cells = [
+        len(batch) * np.ceil(durations[batch].max() * FRAMES_PER_SECOND) * (tokens[batch].max() + 1)
+        for batch in sampler(corpus, 100, batch_cells=40000)
+    ]
+    assert 30000 < max(cells) <= 40000
+
+
+def test_an_utterance_over_the_budget_is_a_batch_of_its_own(corpus):
+    durations, _ = corpus
+    batches = list(sampler(corpus, 10))
+    assert all(len(batch) == 1 for batch in batches if durations[batch].max() > 10)
+
+
+def test_fixed_batches_have_their_size(corpus):
+    assert {len(batch) for batch in sampler(corpus, batching="fixed", batch_size=16)} <= {15, 16}
+
+
+def test_batches_are_drawn_anew_every_epoch_and_alike_from_the_same_seed(corpus):
+    made = sampler(corpus)
+    first = list(made)
+    assert list(made) == first == list(sampler(corpus))
+    assert list(sampler(corpus, seed=2)) != first
+    made.epoch = 1
+    together = {frozenset(batch) for batch in first}
+    again = sum(frozenset(batch) in together for batch in made)
+    assert again < 0.2 * len(first), "batches are mixed, not only reordered"
+
+
+def test_processes_get_as_many_batches_each_and_of_like_duration(corpus):
+    durations, _ = corpus
+    made = sampler(corpus, ranks=4)
+    shards = [list(BatchSamplerShard(made, 4, rank, even_batches=False)) for rank in range(4)]
+    assert {len(shard) for shard in shards} == {len(made) // 4}
+    assert sorted(index for shard in shards for batch in shard for index in batch) == list(range(3000))
+    for batches in zip(*shards, strict=True):
+        longest = [durations[batch].max() for batch in batches]
+        assert np.mean(longest) >= 0.75 * max(longest) or max(longest) < 1
+
+
+def test_more_processes_than_utterances_are_refused():
+    few = np.array([1.0, 2.0]), np.array([3, 4])
+    with pytest.raises(UserError, match="2 utterances can't be shared out to 3 processes"):
+        sampler(few, ranks=3)
+
+
+def test_padding_is_a_few_percent_where_random_batches_pad_a_third_and_more(corpus):
+    assert batching.padding(sampler(corpus), corpus[0]) <= 0.05
+    assert batching.padding(sampler(corpus, batching="fixed"), corpus[0]) >= 0.33
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
+@pytest.mark.parametrize("budget", [40, 160, 640])
+def test_padding_on_librispeech_is_at_most_five_percent(budget):
+    with open(SHARED_DATA / "librispeech_train_clean_100.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    durations = np.array([float(row["seconds"]) for row in rows])
+    assert len(durations) == 28539
+    made = sampler((durations, np.array([len(row["text"]) // 4 for row in rows])), budget)
+    assert batching.padding(made, durations) <= 0.05
+
+
+@pytest.mark.shared_data
+def test_padding_on_real_digits_is_at_most_five_percent(digits):
+    durations = np.array([soundfile.info(path).duration for path in (digits / "train").glob("*.flac")])
+    made = sampler((durations, (5 * durations).astype(int)), 40)
+    assert batching.padding(made, durations) <= 0.05
+
+
+def test_a_resumed_epoch_skips_batches_without_reading_them(corpus):
+    made = sampler(corpus)
+    loader = accelerate.skip_first_batches(
+        accelerate.Accelerator(cpu=True).prepare(
+            batching.torch.utils.data.DataLoader(range(3000), batch_sampler=made, collate_fn=list)
+        ),
+        5,
+    )
+    assert list(loader) == list(made)[5:]
+
+
+def test_batches_hold_audio_and_tokens_with_their_lengths(prepared, tmp_path):
+    tokenizer = prepared / "tokenizer/tokenizer.model"
+    dataset = batching.load_dataset(prepared / "train.jsonl", tokenizer, 16000, tmp_path)
+    rows = manifests.read(prepared / "train.jsonl")
+    batch = batching.collate([dataset[i] for i in range(4)])
+    assert batch["ids"] == [row["id"] for row in rows[:4]]
+    assert batch["audio"].shape == (4, max(batch["audio_lengths"]))
+    processor = tokenizers.load(tokenizer.read_bytes())
+    for i in range(4):
+        assert batch["audio_lengths"][i] == round(rows[i]["duration"] * 16000)
+        assert (batch["audio"][i, batch["audio_lengths"][i] :] == 0).all()
+        assert processor.decode(batch["tokens"][i, : batch["token_lengths"][i]].tolist()) == rows[i]["text"]
+    durations, tokens = batching.sizes(dataset, tokenizer)
+    assert durations.tolist() == [row["duration"] for row in rows]
+    assert tokens[:4].tolist() == batch["token_lengths"].tolist()

@@ -1,0 +1,365 @@
+"""The report: what the results' files say, gathered and laid out as one HTML page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import jinja2
+import jiwer
+import soundfile
+from markupsafe import Markup
+
+from rnnt import console, files
+from rnnt.data import audio
+from rnnt.errors import UserError
+from rnnt.report import figures
+
+WORST = 10  # utterances per test split
+SPEAKERS = 30  # per test split
+CONFUSIONS = 15  # of each kind, per test split
+ALIGNED_WORDS = 120  # of an utterance: a hypothesis that loops can have thousands
+AUDIO_RATE = 16000
+AUDIO_SECONDS = 60  # of an utterance: the page must stay small enough to send
+MP3_QUALITY = 0.7  # of soundfile's 0 (large) to 1 (small): 3 kB a second, and every browser plays mp3
+DURATIONS = (1, 2, 5, 10, 15, 20, 30)  # seconds, where one group ends and the next begins
+LENGTHS = (1, 2, 6, 11, 21, 41)  # reference words, likewise
+NEEDED = ("dataset", "split", "wer_zero_shot", "wer_greedy", "wer_beam", "rtfx_greedy", "rtfx_beam", "train_steps")
+FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_greedy", "wer_zero_shot")
+KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
+HEADINGS = {
+    "wer_glm": "WER as sclite %",
+    "beam_lm": "language model",
+    "dataset": "data set",
+    "reference_words": "words",
+    "wer_zero_shot": "WER before fine-tuning %",
+    "wer_greedy": "WER greedy %",
+    "wer_a": "WER a %",
+    "wer_b": "WER b %",
+    "wer_beam": "WER beam %",
+    "wer_beam_low": "95 % from",
+    "wer_beam_high": "95 % to",
+    "wer_beam_normalized": "WER normalised %",
+    "cer_beam": "CER beam %",
+    "rtfx_greedy": "RTFx greedy",
+    "rtfx_beam": "RTFx beam",
+    "p_value": "p",
+    "low": "95 % from",
+    "high": "95 % to",
+}
+
+
+def read_table(path: Path, datasets: list[str]) -> list[dict[str, str]]:
+    """The table's rows of `datasets`, in that order. Raises UserError where it lacks a column or a data set."""
+    rows = _read_csv(path)
+    missing = [column for column in NEEDED if rows and column not in rows[0]]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}: make the table anew")
+    absent = [name for name in datasets if name not in {row["dataset"] for row in rows}]
+    if absent:
+        raise UserError(f"{path}: no row for {', '.join(absent)}: make the table anew")
+    return _of(datasets, rows)
+
+
+def read_comparisons(path: Path | None, datasets: list[str]) -> list[dict[str, str]]:
+    """The comparisons of `datasets`; none without the file."""
+    return _of(datasets, _read_csv(path)) if path and path.exists() else []
+
+
+def read_if_there(path: Path | None) -> dict | None:
+    """A JSON file's content; None without the file."""
+    return files.read_json(path) if path and path.exists() else None
+
+
+def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> dict:
+    """All that the page shows of the data sets' folders."""
+    splits, legs = [], {}
+    for row in rows:
+        folder = results / row["dataset"]
+        leg = last_leg(folder, row)
+        legs[row["dataset"]] = leg
+        splits.append(one_split(folder / "evaluation" / f"leg_{leg}" / "beam", row))
+    return {
+        "rows": rows,
+        "splits": splits,
+        "worse": [split for split in splits if split["worse"]],
+        "training": {name: found for name in datasets if (found := training(results / name, legs[name]))},
+        "manifests": {
+            name: found for name in datasets if (found := read_if_there(results / name / "manifests" / "summary.json"))
+        },
+    }
+
+
+def last_leg(folder: Path, row: dict[str, str]) -> int:
+    """The leg whose evaluation the table's row tells of: the last that has the row's training steps.
+
+    Not simply the last: one from an earlier run with more legs may still lie there. Raises UserError without any.
+    """
+    wanted = int(row["train_steps"])
+    found = {
+        leg: files.read_sealed(path)["checkpoint"]["step"]
+        for leg, path in _legs(folder / "evaluation", f"beam/{row['split']}.json")
+    }
+    same = [leg for leg, step in found.items() if step == wanted]
+    if not same:
+        raise UserError(f"{folder}/evaluation: no leg with beam/{row['split']}.json after {wanted} steps")
+    return max(same)
+
+
+def one_split(folder: Path, row: dict[str, str]) -> dict:
+    """A test split: its numbers of the table, and what its hypotheses with beam search tell.
+
+    Raises UserError where the file of hypotheses is missing or has an utterance without one.
+    """
+    entries = files.read_jsonl(folder / f"{row['split']}.jsonl")
+    utterances = aligned(entries)
+    values = {name: number(row[f"wer_{name}"]) for name in ("zero_shot", "greedy", "beam")}
+    speeds = {name: number(row[name]) for name in ("rtfx_greedy", "rtfx_beam")}
+    low, high = number(row.get("wer_beam_low")), number(row.get("wer_beam_high"))
+    zero_shot, beam = values["zero_shot"], values["beam"]
+    if None in (beam, values["greedy"], *speeds.values()):
+        raise UserError(f"{row['dataset']} / {row['split']}: the table lacks a WER or RTFx: make it anew")
+    with_speaker = [utterance for utterance in utterances if utterance["entry"].get("speaker") not in (None, "")]
+    return {
+        "dataset": row["dataset"],
+        "split": row["split"],
+        "label": f"{row['dataset']} / {row['split']}",
+        **values,
+        "low": low if high is not None else None,
+        "high": high if low is not None else None,
+        **speeds,
+        "worse": zero_shot is not None and beam > zero_shot,
+        "clearly_worse": None not in (zero_shot, low) and low > zero_shot,
+        "utterances": len(utterances),
+        "by_duration": in_ranges(utterances, lambda u: float(u["entry"]["duration"]), DURATIONS, "{} to {} s"),
+        "by_length": in_ranges(utterances, lambda u: u["words"], LENGTHS, "{} to {}", whole=True),
+        **by_speaker(with_speaker),
+        "confusions": confusions(utterances),
+        "worst": [shown(utterance) for utterance in worst(utterances)],
+    }
+
+
+def aligned(entries: list[dict]) -> list[dict]:
+    """Each utterance's words, reference beside hypothesis as (kind, reference, hypothesis), and its error counts."""
+    for entry in entries:
+        if not isinstance(entry.get("pred_text"), str):
+            raise UserError(f"utterance {entry.get('id')}: no `pred_text`: not a file of hypotheses")
+    found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries]) if entries else None
+    result = []
+    for i, entry in enumerate(entries):
+        pairs = _pairs(found.references[i], found.hypotheses[i], found.alignments[i])
+        counts = Counter(kind for kind, _, _ in pairs)
+        result.append(
+            {
+                "entry": entry,
+                "pairs": pairs,
+                "substitutions": counts["substitute"],
+                "deletions": counts["delete"],
+                "insertions": counts["insert"],
+                "errors": len(pairs) - counts["equal"],
+                "words": len(pairs) - counts["insert"],
+            }
+        )
+    return result
+
+
+def _pairs(reference: list[str], hypothesis: list[str], chunks: list) -> list[tuple[str, str, str]]:
+    pairs = []
+    for chunk in chunks:
+        ours = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        theirs = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        length = max(len(ours), len(theirs))
+        # Only one side of an insertion or deletion has words.
+        ours, theirs = (side or [""] * length for side in (ours, theirs))
+        pairs += [(chunk.type, a, b) for a, b in zip(ours, theirs, strict=True)]
+    return pairs
+
+
+def size(name: str, utterances: list[dict]) -> dict:
+    """Errors and WER of some utterances; the WER is None where they have no reference words."""
+    words, errors = (sum(utterance[key] for utterance in utterances) for key in ("words", "errors"))
+    wer = 100 * errors / words if words else None
+    return {"name": name, "utterances": len(utterances), "words": words, "errors": errors, "wer": wer}
+
+
+def in_ranges(
+    utterances: list[dict],
+    value: Callable[[dict], float],
+    borders: tuple[int, ...],
+    name: str,
+    whole: bool = False,
+) -> list[dict]:
+    """The utterances by ranges of a value, empty ranges left out; `whole` numbers are named to their last one."""
+    groups: dict[int, list[dict]] = {}
+    for utterance in utterances:
+        groups.setdefault(sum(value(utterance) >= border for border in borders), []).append(utterance)
+    result = []
+    for place, members in sorted(groups.items()):
+        start = borders[place - 1] if place else 0
+        if place == len(borders):
+            text = f"{start} or more" + ("" if whole else " s")
+        elif whole and borders[place] == start + 1:
+            text = str(start)
+        else:
+            text = name.format(start, borders[place] - whole)
+        result.append(size(text, members))
+    return result
+
+
+def by_speaker(utterances: list[dict]) -> dict:
+    """The speakers with the highest WER, how many there are, and the WER in their middle."""
+    groups: dict[str, list[dict]] = {}
+    for utterance in utterances:
+        groups.setdefault(str(utterance["entry"]["speaker"]), []).append(utterance)
+    found = [size(name, members) for name, members in groups.items()]
+    # Speakers without reference words have no WER: behind all others.
+    found.sort(key=lambda group: (-1 if group["wer"] is None else group["wer"], group["errors"]), reverse=True)
+    wers = [group["wer"] for group in found if group["wer"] is not None]
+    return {
+        "speakers": len(found),
+        "speaker_median": median(wers) if wers else None,
+        "worst_speakers": found[:SPEAKERS],
+    }
+
+
+def confusions(utterances: list[dict]) -> dict[str, list[tuple[str, str, int]]]:
+    """The most frequent (reference word, hypothesis word, count) of each kind of error."""
+    counts = Counter(pair for utterance in utterances for pair in utterance["pairs"])
+    found: dict[str, list] = {kind: [] for kind in KINDS if kind != "equal"}
+    # Sorted by word where counts are equal: the same results make the same page.
+    for (kind, ours, theirs), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if kind != "equal" and len(found[kind]) < CONFUSIONS:
+            found[kind].append((ours, theirs, count))
+    return found
+
+
+def worst(utterances: list[dict]) -> list[dict]:
+    """The utterances with the most word errors, at equal numbers those with fewer words first; none without errors."""
+    wrong = [utterance for utterance in utterances if utterance["errors"]]
+    return sorted(wrong, key=lambda u: (-u["errors"], u["words"], str(u["entry"]["id"])))[:WORST]
+
+
+def shown(utterance: dict) -> dict:
+    """An utterance with its audio and no more words than fit."""
+    entry = utterance["entry"]
+    mp3, note = embedded_audio(entry)
+    return {
+        **utterance,
+        "pairs": utterance["pairs"][:ALIGNED_WORDS],
+        "left_out": max(0, len(utterance["pairs"]) - ALIGNED_WORDS),
+        "audio": mp3,
+        "audio_note": note,
+    }
+
+
+def embedded_audio(entry: dict) -> tuple[str, str]:
+    """An utterance's audio as a data URI, and a remark; no URI where the audio can't be read."""
+    seconds = min(float(entry["duration"]), AUDIO_SECONDS)
+    try:
+        samples = audio.read(
+            entry["audio_filepath"], AUDIO_RATE, entry.get("offset", 0.0), seconds, entry.get("channel")
+        )
+    except UserError as error:
+        console.log.warning("%s: no audio in the report: %s", entry["id"], error)
+        return "", f"no audio: {error}"
+    packed = io.BytesIO()
+    soundfile.write(packed, samples, AUDIO_RATE, format="MP3", bitrate_mode="VARIABLE", compression_level=MP3_QUALITY)
+    note = f"the first {AUDIO_SECONDS} s" if entry["duration"] > AUDIO_SECONDS else ""
+    return "data:audio/mpeg;base64," + base64.b64encode(packed.getvalue()).decode(), note
+
+
+def training(folder: Path, last: int) -> dict | None:
+    """Loss and skipped steps of the training up to leg `last`, and its interim WERs; None with neither."""
+    states = [(leg, path) for leg, path in _legs(folder / "checkpoints", "trainer/trainer_state.json") if leg <= last]
+    history = files.read_json(states[-1][1])["log_history"] if states else []
+    loss = [(row["step"], row["loss"]) for row in history if math.isfinite(row.get("loss", math.nan))]
+    interim: dict[str, list[tuple[int, float]]] = {}
+    for leg, path in _legs(folder / "evaluation", "greedy/validation*.json"):
+        # Not NAME.decoding.json, which lies beside.
+        if leg <= last and "." not in path.stem:
+            metrics = files.read_sealed(path)
+            interim.setdefault(path.stem, []).append((metrics["checkpoint"]["step"], metrics["wer"]))
+    if not loss and not interim:
+        return None
+    return {
+        "loss": loss,
+        "skipped": {row["step"]: row["skipped"] for row in history if "skipped" in row},
+        "interim": {split: sorted(points) for split, points in sorted(interim.items())},
+    }
+
+
+def render(content: dict, folder: Path) -> str:
+    """The HTML page; its figures also become files in `folder`."""
+    drawn = {
+        "wer": Markup(figures.save(figures.wer(content["splits"]), folder, "wer")),
+        "speed": Markup(figures.save(figures.speed(content["splits"]), folder, "wer_against_rtfx")),
+    }
+    for name, found in content["training"].items():
+        figure = figures.training(found["loss"], list(found["skipped"]), found["interim"])
+        drawn[name, "training"] = Markup(figures.save(figure, folder, f"training_{name}"))
+    template = environment().get_template("page.html.jinja")
+    return template.render(**content, figures=drawn, colors=figures.COLORS, headings=HEADINGS, kinds=KINDS)
+
+
+def environment() -> jinja2.Environment:
+    """Templates that escape every value and stop at a name that is not there."""
+    result = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    result.filters.update(percent=percent, number=number, short=short, columns=columns)
+    return result
+
+
+def columns(rows: list[dict[str, str]]) -> list[str]:
+    """The columns of a table that have a value, those first that a phone should show without scrolling."""
+    filled = [name for name in rows[0] if any(row[name] for row in rows)]
+    return sorted(filled, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def percent(value: float | None) -> str:
+    """Two decimals, as in the table."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def number(text: str | None) -> float | None:
+    """A cell as a finite number; None where it is empty or none."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def short(text: str, length: int = 24) -> str:
+    """A long name without its middle: speakers of Common Voice have 128 characters."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length // 2 - 1) :]}"
+
+
+def _legs(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """The files that match in the folders leg_1, leg_2, ..., each with its leg, in their order."""
+    found = ((re.fullmatch(r"leg_(\d+)", path.name), path) for path in folder.glob("leg_*"))
+    legs = sorted((int(match[1]), path) for match, path in found if match)
+    return [(leg, path) for leg, parent in legs for path in sorted(parent.glob(pattern))]
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable CSV file ({error})") from None
+
+
+def _of(datasets: list[str], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for name in datasets for row in rows if row["dataset"] == name]

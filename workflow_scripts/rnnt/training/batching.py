@@ -1,0 +1,171 @@
+"""From manifest lines to padded batches: audio is read in the data loader's workers, never stored decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rnnt.data import audio, tokenizers
+from rnnt.errors import UserError
+
+ALIKE = 0.05  # durations of one bucket: it starts with the longest and ends this share below
+FULL_BATCHES = 2  # or with so many full batches, whichever is more, so that a small corpus is shuffled too
+
+
+def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path):
+    """A Hugging Face `Dataset` of a manifest, memory-mapped from `cache`.
+
+    An item has `id`, `audio`, float32 [samples] at `sample_rate` Hz, and `tokens`, a list of token ids.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    # Stated, as types inferred from the first lines of a large manifest need not hold for the last.
+    kinds = {"offset": "float64", "duration": "float64", "channel": "int32"}
+    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
+    features = datasets.Features({name: datasets.Value(kinds.get(name, "string")) for name in names})
+    dataset = datasets.Dataset.from_json(str(manifest), features=features, cache_dir=str(cache))
+    processor = tokenizers.load(tokenizer.read_bytes())
+
+    def decode(rows: dict[str, list]) -> dict[str, list]:
+        return {
+            "id": rows["id"],
+            "audio": [
+                audio.read(path, sample_rate, offset or 0.0, seconds, channel)
+                for path, offset, seconds, channel in zip(
+                    rows["audio_filepath"], rows["offset"], rows["duration"], rows["channel"], strict=True
+                )
+            ],
+            "tokens": [processor.encode(text) for text in rows["text"]],
+        }
+
+    return dataset.with_transform(decode)
+
+
+def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Duration in seconds and number of tokens of every utterance of a `load_dataset`."""
+    plain = dataset.with_format(None)
+    processor = tokenizers.load(tokenizer.read_bytes())
+    counts = [len(processor.encode(text)) for text in plain["text"]]
+    return np.array(plain["duration"], dtype=float), np.array(counts, dtype=int)
+
+
+class Bucket(NamedTuple):
+    """Utterances of like duration, from which batches are drawn."""
+
+    indices: np.ndarray  # in the data set
+    batches: int  # an epoch
+    utterances: int  # in a batch, at most
+    seconds: float  # of the longest utterance
+    tokens: int  # of the longest transcript
+
+
+def plan(
+    durations: np.ndarray,
+    tokens: np.ndarray,
+    options: dict,
+    budget: float | None,
+    frames_per_second: float,
+    ranks: int = 1,
+) -> list[Bucket]:
+    """Divide a training split into buckets; every batch drawn from one keeps within the budget.
+
+    `options` is the config's `training` section. With `batching: duration`, a batch padded to its longest utterance
+    has at most `budget` seconds of audio and, where set, `batch_cells` lattice cells (an utterance that is over on its
+    own is a batch of one). With `fixed` there is one bucket of everything and `batch_size` utterances a batch. The
+    number of batches is a multiple of `ranks`, the same in every epoch, and each utterance is in one of them.
+    Raises UserError when there are more ranks than utterances.
+    """
+    order = np.argsort(-durations, kind="stable")
+    if options["batching"] == "fixed":
+        found = [_bucket(order, options["batch_size"], durations, tokens)]
+    else:
+        found, start = [], 0
+        while start < len(order):
+            longest = durations[order[start]]
+            utterances = max(1, int(budget / longest))
+            alike = np.searchsorted(-durations[order], -longest * (1 - ALIKE), side="right")
+            end = max(alike, min(start + FULL_BATCHES * utterances, len(order)))
+            if options["batch_cells"]:
+                cells = math.ceil(longest * frames_per_second) * (tokens[order[start:end]].max() + 1)
+                utterances = max(1, min(utterances, int(options["batch_cells"] / cells)))
+            found.append(_bucket(order[start:end], utterances, durations, tokens))
+            start = end
+    while sum(bucket.batches for bucket in found) % ranks:
+        fullest = max(range(len(found)), key=lambda i: len(found[i].indices) / found[i].batches)
+        if found[fullest].batches == len(found[fullest].indices):
+            raise UserError(f"{len(order)} utterances can't be shared out to {ranks} processes: use fewer")
+        found[fullest] = found[fullest]._replace(batches=found[fullest].batches + 1)
+    return found
+
+
+def _bucket(indices: np.ndarray, utterances: int, durations: np.ndarray, tokens: np.ndarray) -> Bucket:
+    batches = math.ceil(len(indices) / utterances)
+    most = math.ceil(len(indices) / batches)
+    return Bucket(indices, batches, most, float(durations[indices].max()), int(tokens[indices].max()))
+
+
+class BatchSampler(torch.utils.data.Sampler):
+    """Batches of utterance indices, drawn anew in every `epoch` from seed and epoch alone.
+
+    So an epoch that was cut off is resumed by skipping batches. Each run of `ranks` batches comes from one bucket or
+    two neighbours, as accelerate gives them to one process each, and none should wait for another.
+    """
+
+    def __init__(self, buckets: list[Bucket], seed: int, ranks: int = 1):
+        self.buckets, self.seed, self.ranks, self.epoch = buckets, seed, ranks, 0
+
+    def __len__(self) -> int:
+        return sum(bucket.batches for bucket in self.buckets)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        batches = [
+            batch
+            for bucket in self.buckets
+            for batch in np.array_split(random.permutation(bucket.indices), bucket.batches)
+        ]
+        for group in random.permutation(len(batches) // self.ranks):
+            for batch in batches[group * self.ranks : (group + 1) * self.ranks]:
+                yield batch.tolist()
+
+
+def padding(sampler: BatchSampler, durations: np.ndarray) -> float:
+    """The share of an epoch's audio that is padding, 0 to 1."""
+    padded = sum(len(batch) * durations[batch].max() for batch in sampler)
+    return 1 - durations.sum() / padded
+
+
+def reader_processes(threads: int, device: str) -> int:
+    """How many of a job's CPU threads read audio in processes of their own; 0: the training process reads.
+
+    A GPU leaves the CPU to reading. On a CPU reading is a few percent of a step, and a reader that competes with the
+    model's threads for two cores makes both wait.
+    """
+    return max(threads - 1, 0) if device == "cuda" else threads // 4
+
+
+def collate(items: list[dict]) -> dict:
+    """Pad a batch with zeros: `audio` [B, samples], `tokens` [B, U], their lengths [B], and the utterances' `ids`."""
+    waves, waves_lengths = _pad([item["audio"] for item in items], np.float32)
+    tokens, token_lengths = _pad([item["tokens"] for item in items], np.int64)
+    return {
+        "audio": waves,
+        "audio_lengths": waves_lengths,
+        "tokens": tokens,
+        "token_lengths": token_lengths,
+        "ids": [item["id"] for item in items],
+    }
+
+
+def _pad(rows: list, dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = [len(row) for row in rows]
+    padded = np.zeros((len(rows), max(lengths)), dtype=dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return torch.from_numpy(padded), torch.tensor(lengths)

@@ -1,0 +1,206 @@
+"""NeMo RNN-T BPE models: built from a config, or restored from a `.nemo` file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnnt import gpus
+from rnnt.data import tokenizers
+from rnnt.errors import UserError
+
+ARCHITECTURES = Path(__file__).resolve().parents[3] / "config" / "models"
+
+
+def quiet_nemo() -> None:
+    """Import NeMo without the pages of notices that would bury ours. Takes 8 to 10 s."""
+    warnings.filterwarnings("ignore")
+    for name in ("nv_one_logger", "torch", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("NEMO_TESTING", "True")  # Keeps NeMo from opening log files in the working directory.
+    from nemo.utils import logging as nemo_logging
+
+    nemo_logging.setLevel(logging.ERROR)
+
+
+def build(architecture: str, tokenizer: Path):
+    """A model with random weights after `config/models/{architecture}.yaml` and the tokenizer in that folder.
+
+    Raises UserError when there is no such architecture.
+    """
+    path = architecture_file(architecture)
+    quiet_nemo()
+    from nemo.collections.asr.models import EncDecRNNTBPEModel
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(path)
+    config.tokenizer = {"dir": str(tokenizer), "type": "bpe"}
+    return EncDecRNNTBPEModel(cfg=config)
+
+
+def architecture_file(architecture: str) -> Path:
+    """`config/models/{architecture}.yaml`. Raises UserError when there is none."""
+    path = ARCHITECTURES / f"{architecture}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in ARCHITECTURES.glob("*.yaml")))
+        raise UserError(f"model.architecture: no {architecture}.yaml in config/models (there are: {known})")
+    return path
+
+
+def restore(path: str | Path):
+    """The model in a `.nemo` file, on the CPU.
+
+    Raises UserError when the file is none, or holds another kind of model.
+    """
+    tokenizers.check_nemo(path)
+    quiet_nemo()
+    from nemo.collections.asr.models import ASRModel, EncDecRNNTBPEModel
+
+    try:
+        model = ASRModel.restore_from(str(path), map_location="cpu")
+    except Exception as error:
+        raise UserError(f"{path}: NeMo can't restore it ({type(error).__name__}: {_first_line(error)})") from None
+    if not isinstance(model, EncDecRNNTBPEModel):
+        raise UserError(f"{path}: holds a {type(model).__name__}, an RNN-T BPE model is needed")
+    return model
+
+
+def adapt(model, tokenizer: Path, reinitialize_decoder: bool) -> None:
+    """Give a restored model the tokenizer in that folder.
+
+    With `reinitialize_decoder` prediction network and joint are drawn anew, even when the tokenizer is the same.
+    Without, the tokenizer must be the model's own (tokenizers.verdict has seen to it) and nothing changes.
+    """
+    if reinitialize_decoder:
+        model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
+
+
+def fetch(name: str, destination: Path) -> None:
+    """Download a pretrained model by its NeMo or Hugging Face name and write it to `destination`.
+
+    Raises UserError when it can't be had.
+    """
+    import shutil
+
+    quiet_nemo()
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        path = ASRModel.from_pretrained(name, return_model_file=True)
+    except Exception as error:
+        raise UserError(
+            f"model.init_from: {name}: neither a .nemo file nor a pretrained model that can be downloaded "
+            f"({type(error).__name__}: {_first_line(error)})"
+        ) from None
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f".{destination.name}.tmp")
+    shutil.copyfile(path, temporary)
+    tokenizers.check_nemo(temporary)
+    os.replace(temporary, destination)
+
+
+def encoder_blocks(model) -> list:
+    """The repeated blocks of a model's encoder: ContextNet's, Conformer's or FastConformer's.
+
+    Raises UserError for another kind of encoder.
+    """
+    encoder = model.encoder
+    blocks = getattr(encoder, "layers", None) or getattr(encoder, "encoder", None)
+    if blocks is None:
+        raise UserError(
+            f"training.gradient_checkpointing: not for the encoder {type(encoder).__name__}: set it to false"
+        )
+    return list(blocks)
+
+
+def checkpoint_encoder(model) -> None:
+    """Keep only the input of each encoder block for the backward pass, which computes the block again.
+
+    Chen et al. 2016, arXiv 1604.06174. The second pass leaves batch norm's running statistics alone.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    def checkpointed(block):
+        forward = block.forward
+
+        def call(*args, **kwargs):
+            contexts = lambda: (contextlib.nullcontext(), _without_statistics(block))  # noqa: E731
+            # All as positional arguments: checkpoint looks for the device of the random state in those alone.
+            return checkpoint(
+                lambda args, kwargs: forward(*args, **kwargs), args, kwargs, use_reentrant=False, context_fn=contexts
+            )
+
+        return call
+
+    for block in encoder_blocks(model):
+        block.forward = checkpointed(block)
+
+
+@contextlib.contextmanager
+def _without_statistics(block) -> Iterator[None]:
+    norms = _batch_norms(block)
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # and not None for the statistics: autograd would save fewer tensors than before
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
+
+
+class BatchNormStatistics:
+    """A copy of a model's batch norm statistics, to go back to."""
+
+    def __init__(self, model):
+        self.tensors = [
+            tensor
+            for norm in _batch_norms(model)
+            for tensor in (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+        ]
+        self.copies = [tensor.clone() for tensor in self.tensors]
+
+    def update(self) -> None:
+        """Copy what the model has now."""
+        for copy, tensor in zip(self.copies, self.tensors, strict=True):
+            copy.copy_(tensor)
+
+    def restore(self) -> None:
+        """Put the copy back into the model."""
+        for copy, tensor in zip(self.copies, self.tensors, strict=True):
+            tensor.copy_(copy)
+
+
+def _batch_norms(model) -> list:
+    import torch
+
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    return [module for module in model.modules() if isinstance(module, kind) and module.track_running_stats]
+
+
+def count_parameters(model) -> int:
+    """Trainable and frozen parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def pick_device(wanted: str) -> str:
+    """`cuda` or `cpu` for `auto`, `cuda` or `cpu`; a GPU is leased for this process.
+
+    Raises UserError when CUDA is wanted and not there.
+    """
+    if wanted != "cpu":
+        gpus.lease()
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is set, but torch sees no CUDA GPU here (snakemake check_environment tells more)")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
