@@ -17,10 +17,11 @@ run: $(READY) ## compute the default experiment and print results/wer_table.csv
 test: $(READY) ## run every test, files side by side
 	pytest -n 2 --dist loadfile
 
-check: $(READY) ## formatting and lint
+check: $(READY) ## formatting, lint and import contracts
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
+	PYTHONPATH=workflow_scripts lint-imports
 	snakemake --lint
 
 lock: $(READY) ## renew requirements.txt and envs/ after a change of requirements.in

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rnnt import console, files, tracking
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring
 from rnnt.report import table
 
 
@@ -41,11 +42,11 @@ def track(args):
     rows, _ = table.read(args.greedy, args.beam, args.zero_shot)
     step = int(rows[0]["train_steps"])
     interim = [(path.stem, files.read_sealed(path)) for path in args.interim]
-    predictions = [row for path in args.hypotheses for row in tracking.predictions(path.stem, files.read_jsonl(path))]
+    predictions = [row for path in args.hypotheses for row in scoring.predictions(path.stem, files.read_jsonl(path))]
     with tracking.run(args.tracking, args.runs, args.label, offline_if_unreachable=True) as run:
         run.interim(interim)
         for row in rows:
-            run.log(tracking.final_values(row), step)
+            run.log(table.final_values(row), step)
         run.table("wer_table", rows, step)
         run.table("predictions", predictions, step, leaves_the_machine=not args.licensed)
         return {

@@ -8,6 +8,7 @@ import tracked
 from conftest import run_script
 from rnnt import console, files, tracking
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring
 from rnnt.report import table
 
 CHECKPOINT = {"model": "m", "leg": 2, "step": 8, "fingerprint": "f2", "code_version": "c"}
@@ -107,8 +108,8 @@ def test_transcripts_that_are_licensed_stay_on_the_machine(results):
 
 
 def test_the_utterances_with_the_most_errors_are_shown_where_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(tracking, "PREDICTIONS", 2)
-    assert [row["id"] for row in tracking.predictions("test", HYPOTHESES)] == ["b", "c"]
+    monkeypatch.setattr(scoring, "PREDICTIONS", 2)
+    assert [row["id"] for row in scoring.predictions("test", HYPOTHESES)] == ["b", "c"]
 
 
 @pytest.mark.parametrize("login", [True, False])

@@ -10,15 +10,11 @@ from pathlib import Path
 
 from rnnt import console, files
 from rnnt.errors import UserError
-from rnnt.evaluation import significance
-from rnnt.report import table
 
 OFF = {"wandb": {"mode": "off"}, "tensorboard": False}
 STEP = "train/global_step"  # what the Trainer calls it: the x axis of every curve
 INIT_SECONDS = 30
 FINISH_SECONDS = 300
-PREDICTIONS = 1000  # utterances per test split
-FINAL = [column for column in table.COLUMNS if column.startswith(("wer_", "cer_"))]
 
 
 class WandB:
@@ -257,25 +253,3 @@ def finished_legs(runs: Path, leg: int) -> list[tuple[str, dict]]:
                     if metrics["checkpoint"]["fingerprint"] == trained["fingerprint"]:
                         found.append((path.stem, metrics))
     return found
-
-
-def final_values(row: dict[str, str]) -> dict[str, float]:
-    """The error rates of a row of the table, in percent, named after its split: `test/wer_beam`."""
-    return {f"{row['split']}/{column}": float(row[column]) for column in FINAL if row.get(column)}
-
-
-def predictions(split: str, hypotheses: list[dict]) -> list[dict]:
-    """What is shown of a split's hypotheses: PREDICTIONS utterances, the most word errors first; without the audio."""
-    errors = significance.count(hypotheses).errors.tolist()
-    order = sorted(range(len(hypotheses)), key=lambda i: (-errors[i], hypotheses[i]["id"]))[:PREDICTIONS]
-    return [
-        {
-            "split": split,
-            "id": hypotheses[i]["id"],
-            "duration": hypotheses[i]["duration"],
-            "reference": hypotheses[i]["text"],
-            "hypothesis": hypotheses[i]["pred_text"],
-            "word_errors": errors[i],
-        }
-        for i in order
-    ]

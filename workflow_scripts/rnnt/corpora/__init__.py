@@ -20,8 +20,8 @@ class Utterance:
 
     `offset` and `duration` are in seconds (`duration` None: to the end of the file), `channel` counts from 0
     (None: the file's only channel, or all mixed), `stm` is the text with the marks that sclite scores by
-    (rnnt/corpora/glm.py), `origin` names the line that lists the utterance, `rules` the cleaning rules for its text
-    (transcripts.RULES).
+    (evaluation/sclite.py), `origin` names the line that lists the utterance, `rules` the cleaning rules for its text
+    (data/transcripts.py).
     """
 
     id: str

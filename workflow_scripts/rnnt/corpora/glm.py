@@ -1,18 +1,14 @@
-"""Count errors as NIST's hubscr.pl does for Hub5 English: a global mapping file (GLM), then sclite with -F and -D.
+"""Global mapping files (GLM), the text rules that come with Hub5'00: find, read and apply them.
 
-hubscr.pl sends the reference (STM) and the hypothesis (CTM) through csrfilt.sh -dh, which upcases, rewrites by the
-rules of the GLM (rfilter1), splits words at hyphens and makes every word of `( A B )` optional; sclite then aligns. In
-a hypothesis a rule sees one word at a time, for a CTM has one a line. https://github.com/usnistgov/SCTK documents the
-format of the GLM (doc/GLMRules.txt) and the options of sclite (doc/options.htm).
+NIST's hubscr.pl sends texts through csrfilt.sh -dh, which upcases and rewrites by the rules of the GLM (rfilter1).
+https://github.com/usnistgov/SCTK documents the format (doc/GLMRules.txt). evaluation/sclite.py scores by them.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import add, itemgetter
 from pathlib import Path
 
 from rnnt.errors import UserError
@@ -21,18 +17,6 @@ COMMENT = ";;"
 LONGEST = 131  # characters of a line, LINE_LENGTH of rfilter1 less its end
 APPLICATION = re.compile(r';;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"')
 HEADER = re.compile(r"""\*([^"']*)["']([^"']*)["']""")
-HYPHEN = re.compile(r"([^( ])-(?=[^) ])")
-SECOND_OPTIONAL = re.compile(r"(\(\s+[^()\s]+\s+)([^()\s]+)")
-
-# Steps of an alignment: cost, substitutions, deletions, insertions and reference words. The costs are those of sclite
-# (wwd_WORD in its word.c) in thousandths; to skip `@`, the word of an empty alternative, costs 0.001.
-START = (0, 0, 0, 0, 0)
-SAME = (0, 0, 0, 0, 1)
-SUBSTITUTION = (4000, 1, 0, 0, 1)
-DELETION = (3000, 0, 1, 0, 1)
-INSERTION = (3000, 0, 0, 1, 0)
-OPTIONAL = (2000, 0, 0, 0, 1)
-NULL = (1, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -74,38 +58,6 @@ def read(path: str | Path) -> Glm:
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}") from None
     return Glm(_rules(_applying(lines, ("stm", "ref"), path)), _rules(_applying(lines, ("ctm", "hyp"), path)))
-
-
-def error_counts(references: list[str], hypotheses: list[str], glm: Glm) -> dict[str, int]:
-    """Substitutions, deletions, insertions and reference words (sclite's `# Wrd`) of a corpus.
-
-    `references` are the texts of STM lines, `hypotheses` plain words in either case, one of each per utterance. As in
-    sclite an optional word that was not said is a reference word and correct, and so is one that only the hypothesis
-    has. Raises UserError for a reference whose parentheses or braces do not match, or when there is no reference word.
-    """
-
-    @functools.cache
-    def said(word: str) -> list:
-        text = _filter(f" {word} ", glm.hypothesis)
-        if len(text.split()) == 1:
-            return text.split()
-        # csrfilt.sh drops the braces: all of a word with a slash in it is one alternation.
-        alternatives = [option.split() for option in re.sub("[{}]", " ", text).split("/") if option.split()]
-        return [alternatives] if len(alternatives) > 1 else [word for words in alternatives for word in words]
-
-    totals = START
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        # Kaldi (egs/swbd/s5c/local/score.sh) mends these in the STM of Hub5'00 too.
-        text = re.sub("<[BE]_ASIDE>", " ", reference.upper()).replace("((", "(")
-        if re.search("[()]", re.sub(r"\([^()]*\)", "", text)):
-            raise UserError(f"reference {reference.strip()!r}: its parentheses do not match")
-        items = _items(_filter(f" {' '.join(text.split())} ", glm.reference), reference)
-        words = [item for word in hypothesis.split() for item in said(word)]
-        totals = tuple(map(add, totals, _align(*_network(items), *_network(words))))
-    _, substitutions, deletions, insertions, count = totals
-    if not count:
-        raise UserError("there is not one reference word to score against")
-    return {"substitutions": substitutions, "deletions": deletions, "insertions": insertions, "reference": count}
 
 
 def _applying(lines: list[str], inputs: tuple[str, str], path: str | Path) -> Iterator[tuple[str, str]]:
@@ -176,102 +128,3 @@ def _second(text: str) -> str:
 def _bare(text: str) -> str:
     text = text.strip()
     return text[1:-1] if text[:1] + text[-1:] in ("[]", '""') else text
-
-
-def _filter(text: str, rules: Rules) -> str:
-    """What csrfilt.sh makes of a text between spaces."""
-    text = rules.apply(f" {text.upper().replace('(', '( ').replace(')', ' )')} ")
-    text, again = HYPHEN.sub(r"\1 ", text), True
-    while again:
-        text, again = SECOND_OPTIONAL.subn(r"\1) ( \2", text)
-    return re.sub(r"\s+\)", ")", re.sub(r"\(\s+", "(", text)).upper()
-
-
-def _items(text: str, reference: str) -> list:
-    """Words and alternations `{A / B C}`: a word is a string, an alternation a list of such lists as this one."""
-    if re.search(r"\([^()]*[{}]", text):  # sclite crashes
-        raise UserError(f"reference {reference.strip()!r}: the GLM puts an alternation in parentheses")
-    stack = [[[]]]
-    for token in re.findall(r"[{}]|[^\s{}]+", text):
-        if token == "{":
-            stack.append([[]])
-        elif token == "}" and len(stack) > 1:
-            alternatives = [option for option in stack.pop() if option]
-            stack[-1][-1] += [alternatives] if alternatives else []
-        elif len(stack) == 1:
-            stack[-1][-1].append(token)
-        else:
-            for number, word in enumerate(token.split("/")):
-                stack[-1] += [[]] if number else []
-                stack[-1][-1] += [word] if word else []
-    if len(stack) > 1 or "}" in stack[0][0]:
-        raise UserError(f"reference {reference.strip()!r}: its braces do not match after the GLM")
-    return stack[0][0]
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word as sclite compares it, and the steps for it when it has no partner."""
-
-    text: str
-    fragment: bool
-    deletion: tuple[int, ...]
-    insertion: tuple[int, ...]
-
-
-@functools.lru_cache(100_000)
-def _word(token: str) -> Word:
-    if token == "@":
-        return Word("@", False, NULL, NULL)
-    if token[0] == "(" and token[-1] == ")":
-        return Word(token[1:-1], token[-2] == "-", OPTIONAL, OPTIONAL)
-    return Word(token, "-" in (token[0], token[-1]), DELETION, INSERTION)
-
-
-def _same(one: Word, two: Word) -> bool:
-    """Whether sclite takes one word for the other: a fragment, `I-` or `-ING`, stands for any word it may be of."""
-    if one.fragment or two.fragment:
-        for part, whole in ((one.text, two.text), (two.text, one.text)):
-            if part[:1] == "-" and len(part) > 1:
-                return whole.endswith(part[1:])
-            if part[-1:] == "-" and len(part) > 1:
-                return whole.startswith(part[:-1])
-    return one.text == two.text != "@"
-
-
-def _network(items: list) -> tuple[list[tuple[Word | None, list[int]]], list[int]]:
-    """Arcs in topological order, each a word and the arcs before it, from an empty one on; and the last arcs."""
-    arcs = [(None, [])]
-
-    def extend(items: list, ends: list[int]) -> list[int]:
-        for item in items:
-            if isinstance(item, str):
-                arcs.append((_word(item), ends))
-                ends = [len(arcs) - 1]
-            else:
-                ends = [end for option in item for end in extend(option, ends)]
-        return ends
-
-    return arcs, extend(items, [0])
-
-
-def _align(reference: list, reference_ends: list[int], hypothesis: list, hypothesis_ends: list[int]) -> tuple[int, ...]:
-    """Sum of the steps of the alignment that sclite takes of two networks (net_dp.c).
-
-    `min` keeps the first of equals, so the order counts: substitution, insertion, deletion; alternatives as written.
-    """
-    cost, cells = itemgetter(0), []
-    for spoken, rows in reference:
-        row = []
-        for heard, columns in hypothesis:
-            ways = []
-            if spoken and heard:  # never two null words: to skip both is cheaper
-                before = min((cells[i][j] for i in rows for j in columns), key=cost)
-                ways.append(tuple(map(add, before, SAME if _same(spoken, heard) else SUBSTITUTION)))
-            if heard:
-                ways.append(tuple(map(add, min((row[j] for j in columns), key=cost), heard.insertion)))
-            if spoken:
-                ways.append(tuple(map(add, min((cells[i][len(row)] for i in rows), key=cost), spoken.deletion)))
-            row.append(min(ways, key=cost, default=START))
-        cells.append(row)
-    return min((cells[i][j] for i in reference_ends for j in hypothesis_ends), key=cost)

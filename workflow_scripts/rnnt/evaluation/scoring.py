@@ -15,8 +15,9 @@ import jiwer
 from rnnt import files
 from rnnt.corpora import glm
 from rnnt.errors import UserError
-from rnnt.evaluation import significance
+from rnnt.evaluation import sclite, significance
 
+PREDICTIONS = 1000  # utterances per test split, where they are shown
 AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
 
 
@@ -51,7 +52,8 @@ def score(rows: list[dict], decoding: dict, workers: int = 1, mapping: Path | No
 
     WER and CER in percent, orthographic and after Whisper's English normaliser (Radford et al. 2022, appendix C);
     counts over the corpus; the 95 % interval of the WER (significance.py); RTFx = seconds of audio per second of
-    decoding. With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it (glm.py).
+    decoding. With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it
+    (sclite.py).
     Raises UserError when an utterance has no hypothesis, or there is not one reference word.
     """
     for row in rows:
@@ -72,7 +74,7 @@ def score(rows: list[dict], decoding: dict, workers: int = 1, mapping: Path | No
     normalized = error_counts(texts[: len(rows)], texts[len(rows) :])
     by_glm = {}
     if mapping and all("stm" in row for row in rows):
-        counts = glm.error_counts([row["stm"] for row in rows], hypotheses, glm.read(mapping))
+        counts = sclite.error_counts([row["stm"] for row in rows], hypotheses, glm.read(mapping))
         by_glm = {"wer_glm": percent(counts), "glm_sha256": files.sha256(mapping)}
     audio_seconds = sum(row["duration"] for row in rows)
     return {
@@ -162,6 +164,23 @@ def error_counts(references: list[str], hypotheses: list[str], characters: bool 
         "insertions": found.insertions,
         "reference": found.hits + found.substitutions + found.deletions,
     }
+
+
+def predictions(split: str, hypotheses: list[dict]) -> list[dict]:
+    """What is shown of a split's hypotheses: PREDICTIONS utterances, the most word errors first; without the audio."""
+    errors = significance.count(hypotheses).errors.tolist()
+    order = sorted(range(len(hypotheses)), key=lambda i: (-errors[i], hypotheses[i]["id"]))[:PREDICTIONS]
+    return [
+        {
+            "split": split,
+            "id": hypotheses[i]["id"],
+            "duration": hypotheses[i]["duration"],
+            "reference": hypotheses[i]["text"],
+            "hypothesis": hypotheses[i]["pred_text"],
+            "word_errors": errors[i],
+        }
+        for i in order
+    ]
 
 
 def percent(counts: dict[str, int]) -> float:

@@ -99,6 +99,12 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
     }
 
 
+def final_values(row: dict[str, str]) -> dict[str, float]:
+    """The error rates of a row of the table, in percent, named after its split: `test/wer_beam`."""
+    rates = [column for column in COLUMNS if column.startswith(("wer_", "cer_"))]
+    return {f"{row['split']}/{column}": float(row[column]) for column in rates if row.get(column)}
+
+
 def _language_model(beam: dict, zero_shot: dict | None) -> str:
     if "lm" not in beam:
         return ""

@@ -11,6 +11,7 @@ import pytest
 from conftest import SHARED_DATA
 from rnnt.corpora import glm
 from rnnt.errors import UserError
+from rnnt.evaluation import sclite
 
 GLM = """\
 ;; rules of the kind NIST's file has
@@ -49,7 +50,7 @@ def written(folder, text=GLM):
 
 def counts(rules, *pairs):
     """Substitutions, deletions, insertions and reference words."""
-    found = glm.error_counts(*map(list, zip(*pairs, strict=True)), rules)
+    found = sclite.error_counts(*map(list, zip(*pairs, strict=True)), rules)
     assert list(found) == ["substitutions", "deletions", "insertions", "reference"]
     return tuple(found.values())
 
@@ -161,7 +162,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 )
 def test_a_reference_that_cannot_be_scored_is_named(rules, reference, message):
     with pytest.raises(UserError, match=message):
-        glm.error_counts([reference], ["yes"], rules)
+        sclite.error_counts([reference], ["yes"], rules)
 
 
 HUB5 = SHARED_DATA / "corpora" / "eval2000" / "LDC2002T43" / "reference"
