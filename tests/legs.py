@@ -26,33 +26,35 @@ def train(
     architecture="contextnet_dummy",
     dropout=True,
     workers=0,
+    base=None,
+    tokenizer=None,
+    reinitialize=False,
     **options,
 ):
     """Train as train_leg.py does; returns the model and the finished leg's folder."""
     import transformers
 
     transformers.set_seed(1)
-    tokenizer = prepared / "tokenizer"
-    model = models.restore(previous / "model.nemo") if previous else models.build(architecture, tokenizer)
+    section = {"architecture": architecture, "init_from": base and str(base), "reinitialize_decoder": reinitialize}
+    made = training.Leg(
+        number=leg,
+        legs=legs,
+        manifest=prepared / "train.jsonl",
+        tokenizer=tokenizer or prepared / "tokenizer",
+        model=section,
+        training={**OPTIONS, **options},
+        length={"max_steps": steps},
+        base_model=base,
+        previous=previous,
+    )
+    model = training.starting_model(made)
     for module in () if dropout else model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     run.mkdir(parents=True, exist_ok=True)
-    report = training.train_leg(
-        model=model,
-        manifest=prepared / "train.jsonl",
-        tokenizer=tokenizer / "tokenizer.model",
-        options={**OPTIONS, **options},
-        leg=leg,
-        legs=legs,
-        length={"max_steps": steps},
-        run=run,
-        previous=previous,
-        device="cpu",
-        workers=workers,
-    )
+    report = training.train(made, model, run, {}, "cpu", workers)
     output = run.with_name(f"{run.name}_done")
-    training.export(model, run, output, {**report, "fingerprint": "f", "model": architecture})
+    training.export(model, run, output, {**report, "fingerprint": made.fingerprint()})
     return model, output
 
 

@@ -32,54 +32,34 @@ def main(args):
     import transformers
 
     from rnnt import tracking
-    from rnnt.training import batching, legs, models
+    from rnnt.training import batching, checkpoints, legs, models
 
     console.add_log_file(args.run.parent / "training.log")
     device = models.pick_device(args.device)
     workers = batching.reader_processes(args.threads, device)
     torch.set_num_threads(args.threads - workers)
     transformers.set_seed(args.training["seed"])
-    before = files.read_json(args.previous / "leg.json") if args.previous else None
-    identity = legs.fingerprint(
+    leg = legs.Leg(
+        number=args.leg,
+        legs=args.legs,
+        manifest=args.manifest,
+        tokenizer=args.tokenizer,
         model=args.model,
         training=args.training,
         length=args.length,
-        legs=[args.leg, args.legs],
-        architecture=None if args.model["init_from"] else models.architecture_file(args.model["architecture"]),
-        manifest=args.manifest,
-        tokenizer=args.tokenizer / "tokenizer.model",
-        before=before["fingerprint"] if before else args.base_model,
+        base_model=args.base_model,
+        previous=args.previous,
     )
+    identity = leg.fingerprint()
     with legs.run_directory(args.run, identity) as run:
-        if args.previous:
-            model = models.restore(args.previous / "model.nemo")
-        elif args.base_model:
-            model = models.restore(args.base_model)
-            models.adapt(model, args.tokenizer, args.model["reinitialize_decoder"])
-        else:
-            model = models.build(args.model["architecture"], args.tokenizer)
-        name = args.model["init_from"] or args.model["architecture"]
-        console.log.info("%s: %.2fM parameters on %s", name, models.count_parameters(model) / 1e6, device)
+        model = legs.starting_model(leg)
+        console.log.info("%s: %.2fM parameters on %s", leg.name, models.count_parameters(model) / 1e6, device)
         # What was begun must not end for want of a connection.
-        begun = args.leg > 1 or legs.newest_checkpoint(run) is not None
+        begun = args.leg > 1 or checkpoints.newest(run) is not None
         options = args.tracking or tracking.OFF
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
-            report = legs.train_leg(
-                model=model,
-                manifest=args.manifest,
-                tokenizer=args.tokenizer / "tokenizer.model",
-                options={**args.training, **args.running},
-                leg=args.leg,
-                legs=args.legs,
-                length=args.length,
-                run=run,
-                previous=args.previous,
-                device=device,
-                workers=workers,
-                tracked=tracked,
-            )
-        legs.load_weights(model, run)
-        report |= {"model": name, "fingerprint": identity, "code_version": files.code_version()}
+            report = legs.train(leg, model, run, args.running, device, workers, tracked)
+        report |= {"fingerprint": identity, "code_version": files.code_version()}
         legs.export(model.cpu(), run, args.output, report)
 
 

@@ -24,7 +24,7 @@ import transformers
 from rnnt import config, files
 from rnnt.corpora import local, synthetic
 from rnnt.data import manifests, tokenizers
-from rnnt.training import legs, models
+from rnnt.training import legs
 
 SCHEMA = Path(__file__).resolve().parents[2] / "config/schema.yaml"
 COMBINATIONS = [
@@ -107,21 +107,10 @@ def measure(manifest, tokenizer, options, given, steps, run, device):
     legs.Guard, guard = Watch, legs.Guard
     try:
         transformers.set_seed(1)
-        model = models.build(options.architecture, tokenizer)
+        model = {"architecture": options.architecture, "init_from": None, "reinitialize_decoder": False}
+        leg = legs.Leg(1, 1, manifest, tokenizer, model, section, {"max_steps": steps})
         run.mkdir()
-        report = legs.train_leg(
-            model=model,
-            manifest=manifest,
-            tokenizer=tokenizer / "tokenizer.model",
-            options=section,
-            leg=1,
-            legs=1,
-            length={"max_steps": steps},
-            run=run,
-            previous=None,
-            device=device,
-            workers=0 if device == "cpu" else 4,
-        )
+        report = legs.train(leg, legs.starting_model(leg), run, {}, device, 0 if device == "cpu" else 4)
     finally:
         legs.Guard = guard
     seconds = times[-1] - times[0]

@@ -9,7 +9,7 @@ import time
 
 from conftest import SCRIPTS, run_script
 from legs import OPTIONS, arguments, run_leg, weights
-from rnnt.training import legs, models
+from rnnt.training import checkpoints, models
 
 
 def start(arguments):
@@ -68,6 +68,6 @@ def test_a_training_that_is_told_to_stop_saves_and_does_not_count_as_done(prepar
     assert process.returncode == 1
     assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
     assert not (folder / "leg_1").exists()
-    step = legs.steps_done(legs.newest_checkpoint(folder / "runs/leg_1"))
+    step = checkpoints.steps_done(checkpoints.newest(folder / "runs/leg_1"))
     assert f"stopped at step {step} of 100000" in stderr
     assert "stopped at step" in (folder / "runs/training.log").read_text()

@@ -10,18 +10,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import bitsandbytes
 import torch
 import transformers
 
 from rnnt import console, files, tracking
 from rnnt.errors import UserError
-from rnnt.training import batching, callbacks, models, preflight
+from rnnt.training import batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
 from rnnt.training.transducer_loss import nemo_joint_loss
-
-STATE = "trainer_state.json"
 
 
 class Transducer(torch.nn.Module):
@@ -29,6 +29,9 @@ class Transducer(torch.nn.Module):
 
     def __init__(self, model, transducer: str, fused_batch_size: int = 4):
         super().__init__()
+        # NVIDIA's models are saved with it set: the joint would want to compute the loss itself.
+        model.joint.set_fuse_loss_wer(False)
+        models.keep_lstm_out_of_bf16_where_it_fails(model)
         self.model = model
         self.transducer = transducer
         self.fused_batch_size = fused_batch_size
@@ -68,41 +71,81 @@ class Transducer(torch.nn.Module):
             transcript_lengths=target_lengths,
             compute_wer=False,
         )
-        joint.set_fuse_loss_wer(False, loss=None, metric=None)
+        joint.set_fuse_loss_wer(False)
         return loss
 
 
-def train_leg(
-    model,
-    manifest: Path,
-    tokenizer: Path,
-    options: dict,
-    leg: int,
-    legs: int,
-    length: dict,
-    run: Path,
-    previous: Path | None,
-    device: str,
-    workers: int,
-    tracked: tracking.Run | None = None,
-) -> dict:
-    """Train `model` (NeMo) to the end of `leg` of `legs`; return what was done, for leg.json.
+@dataclass(frozen=True)
+class Leg:
+    """What a leg is: all that its weights depend on."""
 
-    `options` is the config's `training` section, `length` has `max_steps` or `num_train_epochs`, `run` holds the
-    rolling checkpoints from which a killed leg resumes, `previous` is the finished leg before this one. The
-    schedule spans all legs; optimizer, scheduler, random state and position in the data carry over. `tracked` gets the
-    curves, and the WERs of the legs before, whose evaluation goes on beside.
+    number: int  # from 1
+    legs: int  # in the whole training
+    manifest: Path
+    tokenizer: Path  # the folder with tokenizer.model
+    model: dict  # the config's section
+    training: dict  # likewise, without what changes no weights
+    length: dict  # `max_steps` or `num_train_epochs`
+    base_model: Path | None = None  # the .nemo file of model.init_from
+    previous: Path | None = None  # the finished leg before this one
+
+    @property
+    def name(self) -> str:
+        """What the model is called: a pretrained name, a .nemo file, or an architecture."""
+        return self.model["init_from"] or self.model["architecture"]
+
+    @property
+    def vocabulary(self) -> Path:
+        """The tokenizer's SentencePiece model."""
+        return self.tokenizer / "tokenizer.model"
+
+    def fingerprint(self) -> str:
+        """A hash of all that it is: JSON values, the contents of files, and the leg before it."""
+        before = files.read_json(self.previous / "leg.json")["fingerprint"] if self.previous else self.base_model
+        architecture = None if self.base_model else models.architecture_file(self.model["architecture"])
+        parts = {
+            "model": self.model,
+            "training": self.training,
+            "length": self.length,
+            "legs": [self.number, self.legs],
+            "architecture": architecture,
+            "manifest": self.manifest,
+            "tokenizer": self.vocabulary,
+            "before": before,
+        }
+        content = {key: files.sha256(value) if isinstance(value, Path) else value for key, value in parts.items()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def starting_model(leg: Leg):
+    """The NeMo model that the whole training starts with: every leg builds it, and loads weights into it by name."""
+    if leg.base_model:
+        model = models.restore(leg.base_model)
+        models.adapt(model, leg.tokenizer, leg.model["reinitialize_decoder"])
+        return model
+    return models.build(leg.model["architecture"], leg.tokenizer)
+
+
+def train(
+    leg: Leg, model, run: Path, running: dict, device: str, workers: int, tracked: tracking.Run | None = None
+) -> dict:
+    """Train `model`, the `starting_model` of the leg, to the leg's end; return what was done, for leg.json.
+
+    `run` holds the rolling checkpoints from which a killed leg resumes, `running` is what of the config's `training`
+    section changes no weights. The schedule spans all legs; optimizer, scheduler, random state and position in the
+    data carry over. `tracked` gets the curves, and the WERs of the legs before, whose evaluation goes on beside.
     Raises UserError when the training was told to stop before the end of the leg, when a batch does not fit the memory,
-    and when too many steps in a row come to nothing.
+    when a checkpoint is not whole or of another model, and when too many steps in a row come to nothing.
     """
-    dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, run / "cache")
+    options, previous = {**leg.training, **running}, leg.previous
+    dataset = batching.load_dataset(leg.manifest, leg.vocabulary, model.cfg.sample_rate, run / "cache")
     arguments = _arguments(options, run, device, workers)
     step = Transducer(model, options["transducer"], options["fused_batch_size"]).to(device)
     if options["gradient_checkpointing"]:
         models.checkpoint_encoder(model)
-    frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg, legs))
+    frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg.number, leg.legs))
     model.encoder.requires_grad_(not always_frozen)
-    flight = preflight.measure(step, options, *batching.sizes(dataset, tokenizer), arguments.world_size)
+    flight = preflight.measure(step, options, *batching.sizes(dataset, leg.vocabulary), arguments.world_size)
     budget = preflight.settle_budget(flight, run, previous)
     if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
         model.encoder.requires_grad_(False)
@@ -110,17 +153,18 @@ def train_leg(
     sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size)
     padding = batching.padding(sampler, flight.durations)
     steps_per_epoch = -(-len(sampler) // (arguments.world_size * arguments.gradient_accumulation_steps))
-    arguments.max_steps = total = total_steps(steps_per_epoch, length)
-    if total < legs:
+    arguments.max_steps = total = total_steps(steps_per_epoch, leg.length)
+    if total < leg.legs:
         raise UserError(
-            f"{total} steps of training can't be cut into {legs} legs: lower evaluation.legs, or train longer"
+            f"{total} steps of training can't be cut into {leg.legs} legs: lower evaluation.legs, or train longer"
         )
-    end = round(total * leg / legs)
+    end = _end(leg, total)
     arguments.logging_steps = max(1, min(10, total // 50))
-    resume = newest_checkpoint(run) or (previous / "trainer" if previous else None)
+    resume = checkpoints.newest(run) or (previous / "trainer" if previous else None)
     stop = callbacks.StopRequest()
     guard = Guard(model, options["max_skipped_steps"])
     trainer = LegTrainer(
+        leg,
         sampler,
         guard,
         frozen,
@@ -131,37 +175,45 @@ def train_leg(
         callbacks=[
             callbacks.Epochs(sampler, steps_per_epoch),
             callbacks.LegEnd(end, stop),
-            callbacks.Progress(leg, legs, total),
-            *(callbacks.of_trackers(tracked, run.parent, leg, padding) if tracked else ()),
+            callbacks.Progress(leg.number, leg.legs, total),
+            *(callbacks.of_trackers(tracked, run.parent, leg.number, padding) if tracked else ()),
         ],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     started = time.monotonic()
-    if not resume or steps_done(resume) < end:
+    if not resume or checkpoints.steps_done(resume) < end:
         preflight.report(flight, budget, sampler, padding)
         preflight.try_worst_batch(flight, budget)
         if resume:
-            console.log.info("continue at step %d of %d from %s", steps_done(resume), total, resume)
+            console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
         with stop, preflight.advice_when_out_of_memory(flight, budget):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if trainer.state.global_step < end:
             raise UserError(
                 f"stopped at step {trainer.state.global_step} of {end} as asked; the same command continues from there"
             )
+    newest = checkpoints.newest(run)
+    checkpoints.load_weights(step, newest / checkpoints.WEIGHTS)
     return {
-        "leg": leg,
-        "legs": legs,
+        "leg": leg.number,
+        "legs": leg.legs,
         "step": end,
         "total_steps": total,
         "utterances": len(dataset),
         "batch_budget": budget,
         "batches_per_epoch": len(sampler),
         "padding": round(padding, 4),
-        "skipped_steps": skipped_steps(newest_checkpoint(run)),
+        "skipped_steps": checkpoints.skipped_steps(newest),
         "parameters": models.count_parameters(model),
         "seconds": round(time.monotonic() - started, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "model": leg.name,
     }
+
+
+def _end(leg: Leg, total: int) -> int:
+    """The optimizer step at which a leg of a training of `total` steps ends."""
+    return round(total * leg.number / leg.legs)
 
 
 def total_steps(steps_per_epoch: int, length: dict) -> int:
@@ -202,11 +254,15 @@ def _arguments(options: dict, run: Path, device: str, workers: int) -> transform
 
 
 class LegTrainer(transformers.Trainer):
-    """The Trainer with batches of our own, an encoder that may be frozen, and a guard on every step."""
+    """The Trainer with batches of our own, an encoder that may be frozen, and a guard on every step.
 
-    def __init__(self, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
+    It goes on from a checkpoint by the names of parameters, and from the whole of it or not at all: the Trainer passes
+    over weights that are missing, and over files.
+    """
+
+    def __init__(self, leg: Leg, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
         super().__init__(**kwargs)
-        self.sampler, self.guard, self.frozen = sampler, guard, frozen
+        self.leg, self.sampler, self.guard, self.frozen = leg, sampler, guard, frozen
         self.add_callback(guard)
         guard.scaler = self.accelerator.scaler
 
@@ -227,46 +283,57 @@ class LegTrainer(transformers.Trainer):
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """With the frozen parameters too, which have no state: so the leg that unfreezes them can load it."""
+        if self.args.optim == "adamw_8bit":
+            # It keeps which weights stay in 32 bits by position, for all optimizers that a process ever makes.
+            bitsandbytes.optim.GlobalOptimManager.get_instance().initialize()
         encoder = self.model.model.encoder.requires_grad_(True)
         optimizer = super().create_optimizer(model)
         encoder.requires_grad_(not self.frozen)
         return optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        checkpoints.load_weights(self.model, Path(resume_from_checkpoint) / checkpoints.WEIGHTS)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.args.should_save:
+            folder = Path(output_dir)
+            torch.save(checkpoints.optimizer_state(self.optimizer, self.model), folder / checkpoints.OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), folder / checkpoints.SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / checkpoints.OPTIMIZER
+        saved = checkpoints.read(path, "cpu" if self.args.world_size == 1 else self.args.device)
+        remade = self.leg.model["reinitialize_decoder"] and self.leg.base_model
+        first = _end(replace(self.leg, number=1), self.args.max_steps)
+        if "shapes" not in saved and remade and checkpoints.steps_done(Path(checkpoint)) > first:
+            raise UserError(
+                f"{path}: made by an earlier version, which mixed up the state of a decoder that was made anew: "
+                f"{checkpoints.ANEW}"
+            )
+        checkpoints.load_optimizer(self.optimizer, self.model, saved, path)
+        checkpoints.load_scheduler(self.lr_scheduler, path.with_name(checkpoints.SCHEDULER))
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(checkpoints.read(Path(checkpoint) / checkpoints.SCALER))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint:
+            name = f"rng_state_{self.args.process_index}.pth" if self.args.world_size > 1 else "rng_state.pth"
+            if not (path := Path(checkpoint) / name).is_file():
+                raise UserError(
+                    f"{path}: no such file: a training goes on with as many processes as it was begun with, "
+                    f"not with {self.args.world_size}"
+                )
+        super()._load_rng_state(checkpoint)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Forward and backward of one batch; where the loss is not finite, the last finite one is logged for it."""
         ids, audio = inputs.pop("ids"), inputs["audio"]
         self.guard.before(ids)
         return self.guard.after(super().training_step(model, inputs, num_items_in_batch), ids, audio)
-
-
-def newest_checkpoint(run: Path) -> Path | None:
-    """The newest rolling checkpoint in `run` that was written to its end (the state is what is written last)."""
-    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for path in checkpoints:
-        try:
-            steps_done(path)
-        except UserError:
-            console.log.warning("%s was cut off while it was written: removed", path)
-            shutil.rmtree(path)
-        else:
-            return path
-    return None
-
-
-def steps_done(checkpoint: Path) -> int:
-    """The optimizer step of a Trainer checkpoint. Raises UserError when it is not whole."""
-    return files.read_json(checkpoint / STATE)["global_step"]
-
-
-def skipped_steps(checkpoint: Path) -> int:
-    """How many steps were skipped since the training began (rnnt/training/guard.py)."""
-    return sum("skipped" in row for row in files.read_json(checkpoint / STATE)["log_history"])
-
-
-def fingerprint(**parts) -> str:
-    """A hash of all that a leg's weights depend on: JSON values, and the contents of files given as paths."""
-    content = {key: files.sha256(value) if isinstance(value, Path) else value for key, value in parts.items()}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -300,7 +367,7 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    newest = newest_checkpoint(run)
+    newest = checkpoints.newest(run)
     shutil.copytree(newest, temporary / "trainer", copy_function=files.link)
     model.save_to(str(temporary / "model.nemo"))
     files.write_json(temporary / "leg.json", report)
@@ -309,11 +376,3 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     os.replace(temporary, output)
     for older in set(run.glob("checkpoint-*")) - {newest}:
         shutil.rmtree(older)
-
-
-def load_weights(model, run: Path) -> None:
-    """Put the weights of the newest rolling checkpoint into `model`."""
-    from safetensors.torch import load_file
-
-    state = load_file(newest_checkpoint(run) / "model.safetensors")
-    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import warnings
@@ -75,8 +76,16 @@ def adapt(model, tokenizer: Path, reinitialize_decoder: bool) -> None:
     With `reinitialize_decoder` prediction network and joint are drawn anew, even when the tokenizer is the same.
     Without, the tokenizer must be the model's own (tokenizers.verdict has seen to it) and nothing changes.
     """
-    if reinitialize_decoder:
-        model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
+    if not reinitialize_decoder:
+        return
+    from nemo.collections.asr.losses.rnnt import RNNTLoss
+
+    model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
+    # NeMo makes the loss anew too, but without the options that the model's file has for it.
+    name, options = model.extract_rnnt_loss_cfg(model.cfg.get("loss"))
+    reduction = model.cfg.get("rnnt_reduction", "mean_batch")
+    outputs = model.joint.num_classes_with_blank - 1 - (model.joint.num_extra_outputs if name == "tdt" else 0)
+    model.loss = RNNTLoss(num_classes=outputs, loss_name=name, loss_kwargs=options, reduction=reduction)
 
 
 def fetch(name: str, destination: Path) -> None:
@@ -138,6 +147,38 @@ def checkpoint_encoder(model) -> None:
 
     for block in encoder_blocks(model):
         block.forward = checkpointed(block)
+
+
+@functools.cache
+def bf16_lstm_works() -> bool:
+    """Whether this CPU computes an LSTM in bf16: oneDNN does so with AVX-512 alone."""
+    import torch
+
+    lstm = torch.nn.LSTM(8, 8)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            lstm(torch.zeros(2, 1, 8))[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+def keep_lstm_out_of_bf16_where_it_fails(model) -> None:
+    """Make the LSTMs of `model`, which are in its prediction network, compute in fp32 within autocast on such a CPU."""
+    import torch
+
+    def in_fp32(forward):
+        def call(input, hx=None):
+            if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or bf16_lstm_works():
+                return forward(input, hx)
+            with torch.autocast("cpu", enabled=False):
+                return forward(input.float(), hx and tuple(state.float() for state in hx))
+
+        return call
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            module.forward = in_fp32(module.forward)
 
 
 @contextlib.contextmanager
