@@ -45,6 +45,15 @@ def prepared(speech, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """A small `.nemo` file in NVIDIA's form, with a tokenizer that is no other test's."""
+    import nemo_files
+
+    texts = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "it's what we've"]
+    return nemo_files.nvidia_like(tmp_path_factory.mktemp("pretrained"), texts)
+
+
 @pytest.fixture
 def log(tmp_path):
     """The file that the messages of this project go to."""
