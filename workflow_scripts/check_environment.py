@@ -47,6 +47,7 @@ def checks(needs):
         ("torch", torch_version, True),
         ("cuda", cuda_device, cuda),
         ("nemo", nemo, True),
+        ("bf16", bf16, "bf16" in needs["precisions"]),
         ("bitsandbytes", eight_bit_step, "adamw_8bit" in needs["optimizers"]),
         *((f"audio {kind}", lambda kind=kind: decode(kind), True) for kind in ("flac", "wav")),
         *((f"audio {kind}", lambda kind=kind: decode(kind), recordings) for kind in ("mp3", "sphere")),
@@ -89,6 +90,25 @@ def nemo():
     from importlib.metadata import version
 
     return f"{version('nemo_toolkit')}, builds an {type(built).__name__}"
+
+
+def bf16():
+    """Which way it goes here: a matrix product in it, and whether LSTMs are computed in it too."""
+    import torch
+
+    from rnnt.training import models
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.autocast(device, dtype=torch.bfloat16):
+        product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
+    if product.dtype != torch.bfloat16 or not bool((product == 8).all()):
+        raise RuntimeError(f"a product of ones came back as {product[0, 0]} in {product.dtype}")
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "on the GPU" if native else "emulated, and slow, on this GPU: precision fp16 is faster"
+    if models.bf16_lstm_works():
+        return "on the CPU"
+    return "on the CPU; it has no AVX-512, so the prediction network's LSTM computes in fp32"
 
 
 def eight_bit_step():

@@ -9,6 +9,7 @@ import wandb
 
 from rnnt import console
 from rnnt.errors import UserError
+from rnnt.training import models
 
 
 def broken():
@@ -40,9 +41,17 @@ def test_what_is_needed_follows_from_the_configuration():
     assert {"python", "torch", "nemo", "espeak-ng", "disk", "memory"} <= least
     assert not {"cuda", "bitsandbytes", "wandb", "audio mp3"} & least
     assert needed({"device": "cuda"}) >= {"cuda"} <= needed({"precisions": ["fp16"]})
+    assert "bf16" in needed({"precisions": ["bf16"]}) and "bf16" not in needed({"precisions": ["fp32"]})
     assert "bitsandbytes" in needed({"optimizers": ["adamw_8bit"]})
     assert "wandb" in needed({"wandb": "online"}) and "wandb" not in needed({"wandb": "offline"})
     assert "audio sphere" in needed({"sources": ["local", "synthetic"]})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a CPU does")
+@pytest.mark.parametrize("works", [True, False])
+def test_the_way_that_bf16_goes_is_told(monkeypatch, works):
+    monkeypatch.setattr(models, "bf16_lstm_works", lambda: works)
+    assert ("LSTM computes in fp32" in check_environment.bf16()) != works
 
 
 @pytest.mark.parametrize("kind", ["flac", "wav", "mp3", "sphere"])
