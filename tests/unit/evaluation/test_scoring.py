@@ -220,6 +220,21 @@ def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value
     assert found[1]["wer_zero_shot"] == "" and found[1]["beam_size"] == "4" and found[1]["train_steps"] == "7"
 
 
+@pytest.mark.parametrize(
+    ("init_from", "shown"),
+    [
+        ("/somewhere/x/my model.nemo", "my model"),
+        ("models/base.v2.nemo", "base.v2"),
+        ("base.nemo", "base"),
+        ("stt_en_contextnet_1024", "stt_en_contextnet_1024"),
+        ("nvidia/parakeet-rnnt-1.1b", "nvidia/parakeet-rnnt-1.1b"),
+    ],
+)
+def test_the_model_is_named_and_not_where_it_lies(init_from, shown):
+    beam = metrics(1) | {"checkpoint": {"model": init_from, "step": 7}}
+    assert table.row("ant", "test", metrics(1), beam, None)["model"] == shown
+
+
 def test_the_csv_file_is_the_same_to_the_byte():
     """Cells with commas and quotes in quotes, all others as they are; other programs read this file."""
     fused = {**metrics(10), "lm": "corpus, old.arpa", "lm_weight": 0.3}

@@ -71,8 +71,10 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
     """A line of the table from the metrics of the same split, decoded greedily and with beam search.
 
     `zero_shot` is the beam search of the pretrained model before training, where there is one. Percent with two
-    decimals, hours with two; a column without a value is empty.
+    decimals, hours with two; a column without a value is empty. A `.nemo` file is named without its folder: the table
+    is for others too, and provenance.json has the path.
     """
+    model = beam["checkpoint"]["model"]
     return {
         "dataset": dataset,
         "split": split,
@@ -91,7 +93,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "cer_beam": f"{beam['cer']:.2f}",
         "rtfx_greedy": f"{greedy['rtfx']:.1f}",
         "rtfx_beam": f"{beam['rtfx']:.1f}",
-        "model": beam["checkpoint"]["model"],
+        "model": Path(model).stem if model.endswith(".nemo") else model,
         "train_steps": str(beam["checkpoint"]["step"]),
         "beam_strategy": beam["strategy"],
         "beam_size": str(beam["beam_size"]),
