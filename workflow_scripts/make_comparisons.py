@@ -3,10 +3,10 @@
 For two runs, kept in two folders: --hypotheses RUN1/digits/evaluation/leg_3/beam/test.jsonl RUN2/digits/...
 """
 
-import csv
-import io
 from itertools import combinations
 from pathlib import Path
+
+import pandas
 
 from rnnt import console, files
 from rnnt.errors import UserError
@@ -29,11 +29,7 @@ def parser():
 def main(args):
     systems = [load(path) for path in args.hypotheses]
     rows = [compare(a, b) for a, b in combinations(sorted(systems, key=order), 2) if are_compared(a, b)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(args.output, text.getvalue())
+    files.write_text(args.output, pandas.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
     if not rows:
         console.log.warning("nothing to compare: no two of these files are of one test set and search")
     for row in rows:

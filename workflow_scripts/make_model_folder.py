@@ -1,6 +1,5 @@
 """Gather a trained model for use and publication: model.nemo, its tokenizer, and a Hugging Face model card."""
 
-import csv
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ from pathlib import Path
 from rnnt import console, files
 from rnnt.data import tokenizers
 from rnnt.errors import UserError
-from rnnt.report import model_card
+from rnnt.report import model_card, table
 
 
 def parser():
@@ -35,16 +34,11 @@ def main(args):
         args.label,
         files.read_json(args.checkpoint / "leg.json"),
         files.read_json(args.manifests / "summary.json"),
-        read_table(args.table),
+        table.load(args.table),
         args.config,
     )
     write_folder(args.output, model, args.tokenizer, card)
     console.log.info("%s: model.nemo (%.1f MB), tokenizer, README.md", args.output, model.stat().st_size / 1e6)
-
-
-def read_table(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def check_replaceable(output):

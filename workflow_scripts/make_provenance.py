@@ -41,7 +41,7 @@ def main(args):
             "code_version": code,
             "code_changed_since_commit": code.endswith("-dirty"),
             "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "base_models": {path.name: files.sha256(path) for path in args.base_models},
+            "base_models": {str(path): files.sha256(path) for path in args.base_models},
             "datasets": datasets,
             "config": args.config,
         },

@@ -1,6 +1,5 @@
 """Collect the metrics of the test splits into a table: CSV, Markdown, and the terminal."""
 
-import csv
 from pathlib import Path
 
 from rnnt import console, files
@@ -20,14 +19,13 @@ def parser():
 
 def main(args):
     if args.show:
-        with open(args.csv, encoding="utf-8", newline="") as file:
-            print(table.for_terminal(list(csv.DictReader(file))), end="")
+        print(table.excerpt(table.load(args.csv), table.ON_THE_TERMINAL), end="")
         return
     rows, versions = table.read(args.greedy, args.beam, args.zero_shot)
     remarks = table.notes(rows, versions)
     files.write_text(args.csv, table.as_csv(rows))
     files.write_text(args.markdown, table.as_markdown(rows, remarks))
-    for line in table.for_terminal(rows).splitlines():
+    for line in table.excerpt(rows, table.ON_THE_TERMINAL).splitlines():
         console.log.info("%s", line)
     for remark in remarks:
         console.log.warning("%s", remark)

@@ -53,8 +53,7 @@ def main(args):
         path = args.model / "model.nemo" if args.model.is_dir() else args.model
         if not path.is_file():
             raise UserError(f"{path}: no such file: --model takes a folder with model.nemo, or a .nemo file")
-        with in_terms_of_options():
-            vocabulary = tokenizers.from_nemo(path)
+        vocabulary = tokenizers.from_nemo(path)
         wanted, failures = find(args.files)
         found, unreadable = check(wanted)
         if found:
@@ -88,8 +87,7 @@ def in_terms_of_options():
     try:
         yield
     except UserError as error:
-        message = str(error).removeprefix("model.init_from: ").removeprefix("evaluation.beam: ")
-        raise UserError(message) from None
+        raise UserError(str(error).removeprefix("evaluation.beam: ")) from None
 
 
 def find(given):

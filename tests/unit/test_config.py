@@ -1,6 +1,7 @@
 """The configuration: defaults, overrides, and one clear line for each mistake."""
 
 import copy
+import re
 import sys
 
 import pytest
@@ -39,6 +40,13 @@ def changed(path, value):
 @pytest.mark.parametrize("name", ["config.yaml", "local_example.yaml", "paper.yaml", "esb.yaml"])
 def test_shipped_configurations_are_valid(name):
     config.validate(yaml.safe_load((ROOT / "config" / name).read_text()), SCHEMA)
+
+
+def test_the_readme_opens_with_a_whole_configuration_of_defaults():
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    given = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert config.validate(given, SCHEMA) == config.validate({"datasets": given["datasets"]}, SCHEMA)
+    assert set(given) == {"datasets", "model", "tokenizer", "training", "evaluation", "wandb"}
 
 
 def test_defaults_are_filled_in_and_a_data_set_overrides_them_key_by_key():

@@ -189,7 +189,7 @@ def test_what_others_print_does_not_reach_stdout(clips, run, monkeypatch):
     [
         (None, r"error: .*/m: no such file: --model takes a folder with model.nemo, or a .nemo file"),
         ("m/", r"error: .*/m/model.nemo: no such file: --model takes a folder .*"),
-        ("m", r"error: \S*/m: not a NeMo model .*"),
+        ("m", r"error: \S*/m: not a NeMo model, or a damaged one .*"),
     ],
 )
 def test_a_model_that_is_none_is_one_line(clips, run, tmp_path, make, line):

@@ -324,12 +324,13 @@ def test_a_pretrained_model_is_evaluated_untouched_and_training_that_harms_says_
         (row,) = csv.DictReader(file)
     untouched = files.read_sealed(run / "results/tuned/evaluation/leg_0/beam/test.json")
     assert row["wer_zero_shot"] == f"{untouched['wer']:.2f}" and untouched["checkpoint"]["step"] == 0
+    assert row["model"] == "model", "and not the path"
     hypotheses = [files.read_jsonl(run / f"results/{d}/evaluation/{leg}/beam/test.jsonl") for d, leg in
                   (("tuned", "leg_0"), ("digits", "leg_2"))]  # fmt: skip
     assert [r["pred_text"] for r in hypotheses[0]] == [r["pred_text"] for r in hypotheses[1]], "the same model"
     harmed = float(row["wer_beam"]) > float(row["wer_zero_shot"])
     assert harmed == ("training made it worse" in (run / "results/wer_table.md").read_text())
     provenance = json.loads((run / "results/provenance.json").read_text())
-    assert provenance["base_models"] == {"model.nemo": files.sha256(base)}
+    assert provenance["base_models"] == {str(base): files.sha256(base)}
     with open(run / "results/comparisons.csv", newline="") as file:
         assert [(r["a"], r["b"]) for r in csv.DictReader(file)] == [("zero-shot", "beam"), ("greedy", "beam")]

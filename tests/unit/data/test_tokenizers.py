@@ -13,24 +13,29 @@ from rnnt.errors import UserError
 
 WORDS = "zero one two three four five six seven eight nine".split()
 TEXTS = [f"{a} {b}" for a in WORDS for b in WORDS]
+TOKENIZER, CONFIG, WEIGHTS = "0a1b_tokenizer.model", "model_config.yaml", "model_weights.ckpt"
 
 
 def rows(*texts):
     return [{"id": str(i), "audio_filepath": "x", "duration": 1.0, "text": text} for i, text in enumerate(texts)]
 
 
-def nemo_archive(path, tokenizer, outputs=None):
-    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs."""
+def nemo_archive(path, tokenizer, outputs=None, kind="w", changes=None):
+    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs.
+
+    `changes`, by member: other bytes, a tar type without content (a folder, a link to nowhere), or None for no member.
+    """
     outputs = outputs or tokenizers.load(tokenizer).get_piece_size() + 1
-    with tarfile.open(path, "w") as archive:
-        for name, data in {
-            "model_config.yaml": f"joint: {{num_classes: {outputs - 1}}}\n".encode(),
-            "model_weights.ckpt": b"weights",
-            "0a1b_tokenizer.model": tokenizer,
-        }.items():
+    config = f"joint: {{num_classes: {outputs - 1}}}\n".encode()
+    members = {TOKENIZER: tokenizer, CONFIG: config, WEIGHTS: str([*range(20_000)]).encode(), **(changes or {})}
+    with tarfile.open(path, kind) as archive:
+        for name, data in members.items():
             member = tarfile.TarInfo(f"./{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            if isinstance(data, str):
+                member.type, member.linkname, data = data.encode(), "nowhere", b""
+            if data is not None:
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
     return path
 
 
@@ -117,14 +122,82 @@ def test_a_joint_of_another_size_is_refused(tmp_path):
     assert "needs a joint network of 51 outputs, the blank among them" in done.stderr and "has 129" in done.stderr
 
 
-def test_a_file_that_is_no_nemo_model_is_named(tmp_path):
-    path = tmp_path / "model.nemo"
+@pytest.fixture(scope="module")
+def own():
+    return tokenizers.train(TEXTS, 32)
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz"])
+def test_a_nemo_file_is_read_as_nemo_reads_it_packed_by_an_old_version_too(tmp_path, own, kind):
+    path = nemo_archive(tmp_path / "base.nemo", own, kind=kind)
+    tokenizers.check_nemo(path)
+    assert (tokenizers.from_nemo(path), tokenizers.joint_outputs(path)) == (own, 33)
+
+
+FOLDER, LINK, HARD_LINK = tarfile.DIRTYPE.decode(), tarfile.SYMTYPE.decode(), tarfile.LNKTYPE.decode()
+NO_MODEL, NO_CONFIG, NO_TOKENIZER = "not a NeMo model: ", "is no YAML mapping", "tokenizer.model in it is no Sentence"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({CONFIG: FOLDER}, NO_MODEL),
+        ({CONFIG: LINK}, NO_MODEL),
+        ({CONFIG: HARD_LINK}, NO_MODEL),
+        ({CONFIG: None}, NO_MODEL),
+        ({WEIGHTS: None}, NO_MODEL),
+        ({CONFIG: b""}, NO_CONFIG),
+        ({CONFIG: b"\xff\xfe\x00"}, NO_CONFIG),
+        ({CONFIG: b"joint: [1"}, NO_CONFIG),
+        ({CONFIG: b"made: 2026-02-30"}, NO_CONFIG),
+        ({CONFIG: b"- joint"}, NO_CONFIG),
+        ({CONFIG: b"encoder: {}"}, "has no number joint.num_classes"),
+        ({CONFIG: b"joint:\n  num_classes: ???"}, "has no number joint.num_classes"),
+        ({CONFIG: b"joint: [32]"}, "has no number joint.num_classes"),
+        ({TOKENIZER: FOLDER}, "holds no tokenizer.model"),
+        ({TOKENIZER: LINK}, "holds no tokenizer.model"),
+        ({TOKENIZER: None}, "holds no tokenizer.model"),
+        ({TOKENIZER: b""}, NO_TOKENIZER),
+        ({TOKENIZER: b"garbage"}, NO_TOKENIZER),
+    ],
+)
+def test_a_nemo_file_with_a_wrong_member_is_one_line(tmp_path, own, changes, message):
+    path = nemo_archive(tmp_path / "base.nemo", own, changes=changes)
+    with pytest.raises(UserError) as error:
+        tokenizers.joint_outputs(path)
+        tokenizers.from_nemo(path)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz"])
+def test_a_nemo_file_that_is_cut_off_or_garbled_is_one_line(tmp_path, own, kind):
+    path = nemo_archive(tmp_path / "base.nemo", own, kind=kind)
+    whole = path.read_bytes()
+    middle = len(whole) // 2  # in the weights
+    damaged = [b"", whole[:300], whole[:middle], b"garbage" * 5 + whole[35:]]
+    if kind == "w:gz":  # of a plain archive NeMo alone notices that the weights are others
+        damaged.append(whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=rf"^{path}: not a NeMo model.*[^\n]$"):
+            tokenizers.check_nemo(path)
+
+
+def test_what_is_no_tar_archive_or_packed_as_nemo_does_not_read_it_is_named(tmp_path, own):
+    path = nemo_archive(tmp_path / "base.nemo", own, kind="w:bz2")
+    with pytest.raises(UserError, match=rf"^{path}: not a NeMo model"):
+        tokenizers.from_nemo(path)
     path.write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(UserError, match=r"model.init_from: .*model.nemo: not a NeMo model"):
+    with pytest.raises(UserError, match=rf"^{path}: not a NeMo model"):
         tokenizers.from_nemo(path)
-    whole = nemo_archive(tmp_path / "whole.nemo", b"x" * 100_000, outputs=33).read_bytes()
-    path.write_bytes(whole[:3000])
-    with pytest.raises(UserError, match="not a NeMo model"):
-        tokenizers.from_nemo(path)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="missing.nemo: no such file"):
         tokenizers.from_nemo(tmp_path / "missing.nemo")
+
+
+def test_building_a_tokenizer_on_a_damaged_nemo_file_ends_with_one_line(tmp_path, own):
+    base = nemo_archive(tmp_path / "base.nemo", own, changes={TOKENIZER: b""})
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", base, "--take-from", base)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: {base}: tokenizer.model in it is no SentencePiece model: copy or download the file again"
+    ]

@@ -220,12 +220,62 @@ def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value
     assert found[1]["wer_zero_shot"] == "" and found[1]["beam_size"] == "4" and found[1]["train_steps"] == "7"
 
 
-def test_the_markdown_table_holds_the_same_cells():
+@pytest.mark.parametrize(
+    ("init_from", "shown"),
+    [
+        ("/somewhere/x/my model.nemo", "my model"),
+        ("models/base.v2.nemo", "base.v2"),
+        ("base.nemo", "base"),
+        ("stt_en_contextnet_1024", "stt_en_contextnet_1024"),
+        ("nvidia/parakeet-rnnt-1.1b", "nvidia/parakeet-rnnt-1.1b"),
+    ],
+)
+def test_the_model_is_named_and_not_where_it_lies(init_from, shown):
+    beam = metrics(1) | {"checkpoint": {"model": init_from, "step": 7}}
+    assert table.row("ant", "test", metrics(1), beam, None)["model"] == shown
+
+
+def test_the_csv_file_is_the_same_to_the_byte():
+    """Cells with commas and quotes in quotes, all others as they are; other programs read this file."""
+    fused = {**metrics(10), "lm": "corpus, old.arpa", "lm_weight": 0.3}
+    lines = [
+        table.row("zoo", "test", metrics(12.345), fused, metrics(9.5)),
+        table.row("ant", "test_b", metrics(1), metrics(0.5), None) | {"model": 'a "big" model'},
+    ]
+    assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
+        "ant,test_b,1,0.00,3,,1.00,0.50,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
+        '"a ""big"" model",7,malsd_batch,4,abc,,\n',
+        "zoo,test,1,0.00,3,9.50,12.35,10.00,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",\n',
+    ]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    lines = [table.row("null", "test", metrics(1), metrics(0.5), None) | {"model": "NA"}]
+    files.write_text(tmp_path / "table.csv", table.as_csv(lines))
+    assert table.load(tmp_path / "table.csv") == lines
+    for broken in (b"", b"dataset,split\na,b\nc,d,e\n", b"dataset,split\n\xff,b\n"):
+        (tmp_path / "table.csv").write_bytes(broken)
+        with pytest.raises(UserError, match=r"table.csv: not a readable CSV file \(.*\)$"):
+            table.load(tmp_path / "table.csv")
+
+
+def test_the_markdown_table_holds_the_same_cells_and_numbers_stand_to_the_right():
     lines = [table.row("ant", "test", metrics(1), metrics(0.5), None)]
     heading, rule, row = table.as_markdown(lines, []).splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == next(csv.reader(io.StringIO(table.as_csv(lines).splitlines()[1])))
     assert heading.count("|") == rule.count("|") == row.count("|") == len(table.COLUMNS) + 1
+    sides = dict(zip(table.COLUMNS, rule.strip("|").split("|"), strict=True))
+    assert {column for column, side in sides.items() if not side.endswith("-:")} == table.TEXT
+
+
+def test_the_terminal_gets_the_columns_that_have_a_value():
+    heading, _, *rows = table.excerpt(
+        [table.row(name, "test", metrics(1), metrics(0.5), None) for name in ("bee", "ant")], table.ON_THE_TERMINAL
+    ).splitlines()
+    assert [row.split()[1] for row in rows] == ["ant", "bee"] and all("| 33.33 to 33.33 |" in row for row in rows)
+    assert "95 %" in heading and "zero-shot" not in heading and "GLM" not in heading
 
 
 SCLITE = Path("/usr/lib/sctk/bin/sclite")

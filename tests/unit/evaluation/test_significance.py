@@ -101,6 +101,9 @@ def test_every_pair_that_means_something_is_compared(tmp_path):
     done = run_script("make_comparisons", "--hypotheses", *paths, "--output", tmp_path / "c.csv")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "c.csv", newline="") as file:
+        assert file.readline() == "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,resampled,samples\n"
+        assert file.readline().startswith("one,test,zero-shot,beam,39.31,18.83,-20.47,-")
+        file.seek(0)
         rows = list(csv.DictReader(file))
     assert [(row["a"], row["b"]) for row in rows] == [
         ("zero-shot", "beam"), ("greedy", "beam"), ("one test beam", "two test beam"),

@@ -1,7 +1,6 @@
 """The page: one file with the numbers of the results, the worst utterances to listen to, and nothing from outside."""
 
 import base64
-import csv
 import http.server
 import io
 import json
@@ -65,11 +64,7 @@ def results(tmp_path):
         "wer_zero_shot": "40.00", "wer_greedy": "58.82", "wer_beam": "52.94", "wer_beam_low": "31.00",
         "wer_beam_high": "71.00", "rtfx_greedy": "200.0", "rtfx_beam": "100.0", "train_steps": "20",
     }  # fmt: skip
-    text = io.StringIO()
-    writer = csv.DictWriter(text, table.COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerow(row)
-    files.write_text(tmp_path / "results/wer_table.csv", text.getvalue())
+    files.write_text(tmp_path / "results/wer_table.csv", table.as_csv([row]))
     return tmp_path / "results"
 
 
@@ -178,13 +173,13 @@ def test_of_thousands_of_speakers_the_worst_are_shown():
 def test_groups_have_the_errors_of_their_members_and_add_up():
     rows = [{"id": str(n), "text": t, "pred_text": h, "duration": 0.5 * n} for n, (t, h, _) in enumerate(TEXTS)]
     found = page.aligned(rows)
-    by_duration = page.in_ranges(found, lambda u: u["entry"]["duration"], page.DURATIONS, "{} to {} s")
+    by_duration = page.in_ranges(found, [u["entry"]["duration"] for u in found], page.DURATIONS, " s")
     assert [(g["name"], g["utterances"], g["errors"]) for g in by_duration] == [
         ("0 to 1 s", 2, 1),
         ("1 to 2 s", 2, 8),
         ("2 to 5 s", 2, 2),
     ]
-    by_length = page.in_ranges(found, lambda u: u["words"], page.LENGTHS, "{} to {}", whole=True)
+    by_length = page.in_ranges(found, [u["words"] for u in found], page.LENGTHS)
     assert [(g["name"], g["errors"], g["wer"]) for g in by_length] == [
         ("0", 1, None),
         ("1", 1, 100.0),

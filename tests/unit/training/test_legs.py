@@ -333,6 +333,10 @@ def test_a_pretrained_name_is_fetched_through_nemo_from_the_hub_s_cache(prepared
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     models.fetch("lab/small_rnnt", tmp_path / "models/base.nemo")
     assert (tmp_path / "models/base.nemo").read_bytes() == (done / "model.nemo").read_bytes()
+    (repository / "snapshots/abc/small_rnnt.nemo").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=r"cache.*/small_rnnt.nemo: not a NeMo model.*copy or download it again"):
+        models.fetch("lab/small_rnnt", tmp_path / "models/other.nemo")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["base.nemo"]
 
 
 def test_a_pretrained_name_that_does_not_exist_is_one_line(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tarfile
+import zlib
 from pathlib import Path
 
 import sentencepiece
@@ -60,12 +62,13 @@ def from_nemo(path: str | Path) -> bytes:
 
     Raises UserError when the file is not a NeMo model, or holds no such tokenizer.
     """
-    check_nemo(path)
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.name.endswith("tokenizer.model"):
-                return archive.extractfile(member).read()
-    raise UserError(f"{path}: holds no SentencePiece tokenizer: is it an RNN-T BPE model?")
+    model = _read(path, "tokenizer.model")
+    try:
+        if model and load(model):
+            return model
+    except RuntimeError:
+        pass
+    raise UserError(f"{path}: tokenizer.model in it is no SentencePiece model: copy or download the file again")
 
 
 def joint_outputs(path: str | Path) -> int:
@@ -73,27 +76,47 @@ def joint_outputs(path: str | Path) -> int:
 
     Raises UserError when the archive is not that of an RNN-T model.
     """
-    check_nemo(path)
-    with tarfile.open(path) as archive:
-        member = next(m for m in archive if Path(m.name).name == "model_config.yaml")
-        model = yaml.safe_load(archive.extractfile(member))
-    try:
-        return model["joint"]["num_classes"] + 1
-    except (KeyError, TypeError):
-        raise UserError(f"model.init_from: {path}: has no joint network: is it an RNN-T BPE model?") from None
+    joint = _config(path).get("joint")
+    classes = joint.get("num_classes") if isinstance(joint, dict) else None
+    if type(classes) is not int:
+        raise UserError(f"{path}: model_config.yaml in it has no number joint.num_classes: is it an RNN-T BPE model?")
+    return classes + 1
 
 
 def check_nemo(path: str | Path) -> None:
-    """Raise UserError unless `path` is a `.nemo` archive: a tar file with a config and weights."""
-    if not Path(path).is_file():
-        raise UserError(f"model.init_from: {path}: no such file")
+    """Raise UserError unless `path` is a whole `.nemo` archive: a tar file with a config and weights."""
+    _config(path)
+
+
+def _config(path: str | Path) -> dict:
     try:
-        with tarfile.open(path) as archive:
-            names = [Path(name).name for name in archive.getnames()]
-    except (tarfile.TarError, EOFError, OSError):
-        names = []
-    if "model_config.yaml" not in names or "model_weights.ckpt" not in names:
-        raise UserError(f"model.init_from: {path}: not a NeMo model (a tar archive with config and weights)")
+        config = yaml.safe_load(_read(path, "model_config.yaml"))
+    except (yaml.YAMLError, ValueError):  # ValueError: the 30th of February
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: model_config.yaml in it is no YAML mapping, UTF-8: copy or download the file again")
+    return config
+
+
+def _read(path: str | Path, name: str) -> bytes:
+    """A file inside a `.nemo` archive: a tar file or, from old versions of NeMo, a tar file in gzip."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with open(path, "rb") as file:
+            mode = "r:gz" if file.read(2) == b"\x1f\x8b" else "r:"
+        with tarfile.open(path, mode) as archive:
+            # All of them: that of the weights, cut off, shows where the next should begin. NeMo skips links too.
+            members = {os.path.normpath(member.name): member for member in archive if member.isfile()}
+            if not {"model_config.yaml", "model_weights.ckpt"} <= members.keys():
+                raise UserError(f"{path}: not a NeMo model: expected a tar of model_config.yaml, model_weights.ckpt")
+            # NeMo writes a hash before the names of a tokenizer's files.
+            found = [member for key, member in members.items() if key == name or key.endswith(f"_{name}")]
+            if not found:
+                raise UserError(f"{path}: holds no {name}: is it an RNN-T BPE model?")
+            return archive.extractfile(found[0]).read()
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise UserError(f"{path}: not a NeMo model, or a damaged one ({error}): copy or download it again") from None
 
 
 def load(model: bytes) -> sentencepiece.SentencePieceProcessor:

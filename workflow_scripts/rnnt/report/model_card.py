@@ -9,6 +9,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rnnt.errors import UserError
+from rnnt.report import table
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -49,7 +50,7 @@ LICENCES = {
     "local": "The recordings are their owner's own: whoever publishes this model states here on what terms.",
     "hub": "The data set's own licence applies, as its page states it: whoever publishes this model repeats it here.",
 }
-# Column of the table, heading. One that is empty for every split is left out, as is an interval without both ends.
+# Column of the table, heading. One that is empty for every split is left out.
 FIGURES = {
     "split": "test split",
     "utterances": "utterances",
@@ -99,7 +100,7 @@ def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], conf
         filter=config["filter"],
         case=config.get("text", {}).get("case"),
         training=config["training"],
-        figures=_figures(rows),
+        figures=table.excerpt(rows, FIGURES),
         beam_strategy=rows[0]["beam_strategy"],
         beam_size=rows[0]["beam_size"],
         beam_lm=rows[0].get("beam_lm"),
@@ -180,13 +181,3 @@ def _base(model: dict) -> str | None:
     if _is_hub_name(name):
         return f"[{name}](https://huggingface.co/{name})"
     return f"`{Path(name).name}`"
-
-
-def _figures(rows: list[dict[str, str]]) -> list[list[str]]:
-    """Heading and lines of the card's table of word error rates."""
-    lines = []
-    for row in rows:
-        low, high = row.get("wer_beam_low"), row.get("wer_beam_high")
-        lines.append({**row, "interval": f"{low} to {high}" if low and high else ""})
-    columns = [column for column in FIGURES if any(line.get(column) for line in lines)]
-    return [[FIGURES[c] for c in columns], *([line.get(c) or "" for c in columns] for line in lines)]

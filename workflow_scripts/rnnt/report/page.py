@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import jinja2
 import jiwer
+import pandas
 import soundfile
 from markupsafe import Markup
 
 from rnnt import console, files
 from rnnt.data import audio
 from rnnt.errors import UserError
-from rnnt.report import figures
+from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
 SPEAKERS = 30  # per test split
@@ -58,7 +58,7 @@ HEADINGS = {
 
 def read_table(path: Path, datasets: list[str]) -> list[dict[str, str]]:
     """The table's rows of `datasets`, in that order. Raises UserError where it lacks a column or a data set."""
-    rows = _read_csv(path)
+    rows = table.load(path)
     missing = [column for column in NEEDED if rows and column not in rows[0]]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}: make the table anew")
@@ -70,7 +70,7 @@ def read_table(path: Path, datasets: list[str]) -> list[dict[str, str]]:
 
 def read_comparisons(path: Path | None, datasets: list[str]) -> list[dict[str, str]]:
     """The comparisons of `datasets`; none without the file."""
-    return _of(datasets, _read_csv(path)) if path and path.exists() else []
+    return _of(datasets, table.load(path)) if path and path.exists() else []
 
 
 def read_if_there(path: Path | None) -> dict | None:
@@ -138,8 +138,8 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
         "worse": zero_shot is not None and beam > zero_shot,
         "clearly_worse": None not in (zero_shot, low) and low > zero_shot,
         "utterances": len(utterances),
-        "by_duration": in_ranges(utterances, lambda u: float(u["entry"]["duration"]), DURATIONS, "{} to {} s"),
-        "by_length": in_ranges(utterances, lambda u: u["words"], LENGTHS, "{} to {}", whole=True),
+        "by_duration": in_ranges(utterances, [float(u["entry"]["duration"]) for u in utterances], DURATIONS, " s"),
+        "by_length": in_ranges(utterances, [u["words"] for u in utterances], LENGTHS),
         **by_speaker(with_speaker),
         "confusions": confusions(utterances),
         "worst": [shown(utterance) for utterance in worst(utterances)],
@@ -182,50 +182,38 @@ def _pairs(reference: list[str], hypothesis: list[str], chunks: list) -> list[tu
     return pairs
 
 
-def size(name: str, utterances: list[dict]) -> dict:
-    """Errors and WER of some utterances; the WER is None where they have no reference words."""
-    words, errors = (sum(utterance[key] for utterance in utterances) for key in ("words", "errors"))
-    wer = 100 * errors / words if words else None
-    return {"name": name, "utterances": len(utterances), "words": words, "errors": errors, "wer": wer}
+def sizes(utterances: list[dict], groups: Sequence[str]) -> pandas.DataFrame:
+    """Name, utterances, words, errors and WER of each group that `groups`, one an utterance, has, in its order.
+
+    The WER is None where a group has no reference words.
+    """
+    counts = pandas.DataFrame(utterances, columns=["words", "errors"]).assign(name=groups, utterances=1)
+    found = counts.groupby("name", observed=True).sum().reset_index()
+    wer = 100 * found["errors"] / found["words"]
+    return found.assign(wer=wer.astype(object).where(found["words"] > 0, None))
 
 
-def in_ranges(
-    utterances: list[dict],
-    value: Callable[[dict], float],
-    borders: tuple[int, ...],
-    name: str,
-    whole: bool = False,
-) -> list[dict]:
-    """The utterances by ranges of a value, empty ranges left out; `whole` numbers are named to their last one."""
-    groups: dict[int, list[dict]] = {}
-    for utterance in utterances:
-        groups.setdefault(sum(value(utterance) >= border for border in borders), []).append(utterance)
-    result = []
-    for place, members in sorted(groups.items()):
-        start = borders[place - 1] if place else 0
-        if place == len(borders):
-            text = f"{start} or more" + ("" if whole else " s")
-        elif whole and borders[place] == start + 1:
-            text = str(start)
-        else:
-            text = name.format(start, borders[place] - whole)
-        result.append(size(text, members))
-    return result
+def in_ranges(utterances: list[dict], values: list[float], borders: tuple[int, ...], unit: str = "") -> list[dict]:
+    """The utterances by ranges of a value, empty ranges left out; whole numbers, without unit, to their last one."""
+    names = []
+    for start, end in pairwise((0, *borders)):
+        last = end if unit else end - 1
+        names.append(str(start) if last == start else f"{start} to {last}{unit}")
+    names.append(f"{borders[-1]} or more{unit}")
+    ranges = pandas.cut(values, [0, *borders, math.inf], right=False, labels=names)
+    return sizes(utterances, ranges).to_dict("records")
 
 
 def by_speaker(utterances: list[dict]) -> dict:
     """The speakers with the highest WER, how many there are, and the WER in their middle."""
-    groups: dict[str, list[dict]] = {}
-    for utterance in utterances:
-        groups.setdefault(str(utterance["entry"]["speaker"]), []).append(utterance)
-    found = [size(name, members) for name, members in groups.items()]
+    found = sizes(utterances, [str(utterance["entry"]["speaker"]) for utterance in utterances])
     # Speakers without reference words have no WER: behind all others.
-    found.sort(key=lambda group: (-1 if group["wer"] is None else group["wer"], group["errors"]), reverse=True)
-    wers = [group["wer"] for group in found if group["wer"] is not None]
+    found = found.sort_values(["wer", "errors"], ascending=False)
+    wers = found["wer"].dropna()
     return {
         "speakers": len(found),
-        "speaker_median": median(wers) if wers else None,
-        "worst_speakers": found[:SPEAKERS],
+        "speaker_median": float(wers.median()) if len(wers) else None,
+        "worst_speakers": found[:SPEAKERS].to_dict("records"),
     }
 
 
@@ -351,14 +339,6 @@ def _legs(folder: Path, pattern: str) -> list[tuple[int, Path]]:
     found = ((re.fullmatch(r"leg_(\d+)", path.name), path) for path in folder.glob("leg_*"))
     legs = sorted((int(match[1]), path) for match, path in found if match)
     return [(leg, path) for leg, parent in legs for path in sorted(parent.glob(pattern))]
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable CSV file ({error})") from None
 
 
 def _of(datasets: list[str], rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
+import pandas
+
 from rnnt import files
+from rnnt.errors import UserError
 
 COLUMNS = [
     "dataset",
@@ -34,6 +35,7 @@ COLUMNS = [
     "beam_lm",
     "wer_glm",
 ]
+TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm"}
 ON_THE_TERMINAL = {
     "dataset": "data set",
     "split": "split",
@@ -69,8 +71,10 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
     """A line of the table from the metrics of the same split, decoded greedily and with beam search.
 
     `zero_shot` is the beam search of the pretrained model before training, where there is one. Percent with two
-    decimals, hours with two; a column without a value is empty.
+    decimals, hours with two; a column without a value is empty. A `.nemo` file is named without its folder: the table
+    is for others too, and provenance.json has the path.
     """
+    model = beam["checkpoint"]["model"]
     return {
         "dataset": dataset,
         "split": split,
@@ -89,7 +93,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "cer_beam": f"{beam['cer']:.2f}",
         "rtfx_greedy": f"{greedy['rtfx']:.1f}",
         "rtfx_beam": f"{beam['rtfx']:.1f}",
-        "model": beam["checkpoint"]["model"],
+        "model": Path(model).stem if model.endswith(".nemo") else model,
         "train_steps": str(beam["checkpoint"]["step"]),
         "beam_strategy": beam["strategy"],
         "beam_size": str(beam["beam_size"]),
@@ -117,7 +121,7 @@ def notes(rows: list[dict[str, str]], code_versions: list[str]) -> list[str]:
     found = [
         f"{row['dataset']} {row['split']}: training made it worse: WER {row['wer_zero_shot']} % before, "
         f"{row['wer_beam']} % after"
-        for row in _sorted(rows)
+        for row in _frame(rows).to_dict("records")
         if row["wer_zero_shot"] and float(row["wer_beam"]) > float(row["wer_zero_shot"])
     ]
     versions = sorted(set(code_versions))
@@ -129,46 +133,37 @@ def notes(rows: list[dict[str, str]], code_versions: list[str]) -> list[str]:
     return found
 
 
+def load(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, each cell as it is written. Raises UserError naming the file when it is not one."""
+    try:
+        return pandas.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    except ValueError as error:
+        raise UserError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
+
+
 def as_csv(rows: list[dict[str, str]]) -> str:
     """The table as CSV, sorted by data set and split."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_sorted(rows))
-    return text.getvalue()
+    return _frame(rows).to_csv(index=False)
 
 
 def as_markdown(rows: list[dict[str, str]], remarks: list[str]) -> str:
     """The same table as Markdown, with its notes below."""
     below = "".join(f"\n- {remark}" for remark in remarks)
-    return _markdown(_sorted(rows), {column: column for column in COLUMNS}) + (f"{below}\n" if below else "")
+    return _markdown(_frame(rows), {}) + (f"{below}\n" if below else "")
 
 
-def for_terminal(rows: list[dict[str, str]]) -> str:
-    """The columns that fit a terminal, aligned."""
-    shown = [{**row, "interval": f"{row['wer_beam_low']} to {row['wer_beam_high']}"} for row in _sorted(rows)]
-    headings = {key: title for key, title in ON_THE_TERMINAL.items() if any(row.get(key) for row in shown)}
-    return _markdown(shown, headings)
+def excerpt(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
+    """Of the same table the columns that have headings, and a value anywhere; `interval` has both ends of the 95 %."""
+    table = _frame(rows)
+    low, high = table["wer_beam_low"], table["wer_beam_high"]
+    table["interval"] = (low + " to " + high).where((low != "") & (high != ""), "")
+    return _markdown(table.loc[:, [column for column in headings if (table[column] != "").any()]], headings)
 
 
-def _sorted(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return sorted(rows, key=lambda row: (row["dataset"], row["split"]))
+def _frame(rows: list[dict[str, str]]) -> pandas.DataFrame:
+    return pandas.DataFrame(rows, columns=COLUMNS, dtype=str).fillna("").sort_values(["dataset", "split"])
 
 
-def _markdown(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
-    cells = [list(headings.values()), *([row.get(column, "") for column in headings] for row in rows)]
-    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(headings))]
-    text_columns = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm"}
-    left = [column in text_columns for column in headings]
-    lines = [_line(line, widths, left) for line in cells]
-    rule = (
-        "|"
-        + "|".join(("-" * (w + 1) + ("-" if is_left else ":")) for w, is_left in zip(widths, left, strict=True))
-        + "|"
-    )
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
-
-
-def _line(cells: list[str], widths: list[int], left: list[bool]) -> str:
-    padded = (c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(cells, widths, left, strict=True))
-    return "| " + " | ".join(padded) + " |"
+def _markdown(table: pandas.DataFrame, headings: dict[str, str]) -> str:
+    sides = ["left" if column in TEXT else "right" for column in table]
+    return table.rename(columns=headings).to_markdown(index=False, disable_numparse=True, colalign=sides) + "\n"

@@ -105,10 +105,10 @@ def fetch(name: str, destination: Path) -> None:
             f"model.init_from: {name}: neither a .nemo file nor a pretrained model that can be downloaded "
             f"({type(error).__name__}: {_first_line(error)})"
         ) from None
+    tokenizers.check_nemo(path)  # and not the copy: NeMo would go on with what it has stored there
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.with_name(f".{destination.name}.tmp")
     shutil.copyfile(path, temporary)
-    tokenizers.check_nemo(temporary)
     os.replace(temporary, destination)
 
 
