@@ -1,6 +1,6 @@
-# The only place that builds the virtual environment. Needs git, make and Python 3.11.
+# The only place that builds the virtual environment, where there is none. Needs git, make and Python 3.11 to 3.13
+# (PYTHON=... names another than the first found).
 
-PYTHON ?= python3.11
 # Rules and tests find `python` and `snakemake` here first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.installed
@@ -31,7 +31,9 @@ lock: $(READY) ## renew requirements.txt and envs/ after a change of requirement
 clean: ## remove results and logs; data/ and .venv stay
 	rm -rf results logs benchmarks .snakemake
 
+# An environment that an attempt left without pip is made anew: else the system's pip would install elsewhere.
 $(READY): requirements.txt
-	$(PYTHON) -m venv .venv
+	@.venv/bin/python -c 'import pip' 2>/dev/null || \
+		{ python=$$(sh envs/find_python.sh) && "$$python" -m venv --clear .venv; }
 	pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

@@ -78,9 +78,15 @@ def all_needed(requirements):
 
 
 def freeze():
-    """The lock: every package that requirements.in brings in, `==`, without local build tags."""
+    """The lock: every package that requirements.in brings in, `==`, without local build tags.
+
+    What only some Pythons need may not be installed here: such lines are taken over as they are.
+    """
     versions = {canonicalize_name(d.metadata["Name"]): d.version.split("+")[0] for d in distributions()}
-    return "".join(f"{name}=={versions[name]}\n" for name in sorted(all_needed(named_in_requirements())))
+    named = named_in_requirements()
+    lines = {name: f"{name}=={versions[name]}" for name in all_needed(need for need in named if not need.marker)}
+    lines |= {canonicalize_name(need.name): str(need) for need in named if need.marker}
+    return "".join(f"{lines[name]}\n" for name in sorted(lines))
 
 
 def environment(names, pins):
@@ -96,8 +102,8 @@ def main():
     args = p.parse_args()
     if args.freeze:
         LOCK.write_text(freeze())
-    pins = dict(line.split("==") for line in LOCK.read_text().splitlines())
-    for_rules = [need for need in named_in_requirements() if need.name not in NOT_IN_RULES]
+    pins = dict(line.split("==") for line in LOCK.read_text().splitlines() if ";" not in line)  # Python 3.11 there
+    for_rules = [need for need in named_in_requirements() if need.name not in NOT_IN_RULES and not need.marker]
     (args.output / "light.yaml").write_text(environment(closure(LIGHT), pins))
     (args.output / "nemo.yaml").write_text(environment(all_needed(for_rules), pins))
 

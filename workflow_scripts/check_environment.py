@@ -59,8 +59,8 @@ def checks(needs):
 
 
 def python():
-    if sys.version_info[:2] != (3, 11):
-        raise RuntimeError(f"{platform.python_version()}, 3.11 is what the lock was made for")
+    if not (3, 11) <= sys.version_info < (3, 14):
+        raise RuntimeError(f"{platform.python_version()}, the lock is for 3.11 to 3.13")
     return f"{platform.python_version()}, {os.cpu_count()} cores"
 
 

@@ -54,6 +54,19 @@ def test_the_way_that_bf16_goes_is_told(monkeypatch, works):
     assert ("LSTM computes in fp32" in check_environment.bf16()) != works
 
 
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 1)])
+def test_the_pythons_that_the_lock_is_for_pass(monkeypatch, version):
+    monkeypatch.setattr(check_environment.sys, "version_info", version)
+    assert "cores" in check_environment.python()
+
+
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 14, 0)])
+def test_another_python_is_refused(monkeypatch, version):
+    monkeypatch.setattr(check_environment.sys, "version_info", version)
+    with pytest.raises(RuntimeError, match="the lock is for 3.11 to 3.13"):
+        check_environment.python()
+
+
 @pytest.mark.parametrize("kind", ["flac", "wav", "mp3", "sphere"])
 def test_every_audio_format_is_written_and_read_here(kind):
     assert "written and read" in check_environment.decode(kind)

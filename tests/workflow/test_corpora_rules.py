@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,15 @@ def snakemake(folder, *arguments):
 
 
 @pytest.mark.parametrize("name", ["paper", "esb"])
-def test_a_dry_run_of_a_full_size_experiment_takes_seconds(checkout, name):
-    started = time.monotonic()
+def test_a_full_size_experiment_is_planned_without_its_data(checkout, name):
     done = snakemake(checkout, "--dry-run", "--configfile", f"config/{name}.yaml")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started <= 5
+    plan = done.stdout + done.stderr
+    for dataset in yaml.safe_load((checkout / f"config/{name}.yaml").read_text())["datasets"]:
+        assert f"output: results/{dataset}/wer_table.csv" in plan
     if name == "paper":
-        assert re.search(r"train_kept_leg +8\n", done.stdout + done.stderr), "half and end of four data sets"
+        assert re.search(r"train_kept_leg +8\n", plan), "half and end of four data sets"
+    assert not (checkout / "data").exists()
 
 
 def test_all_four_corpora_become_manifests(checkout, tmp_path):

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ def snakemake(folder, *arguments, env=None):
     return subprocess.run([SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, env=env)
 
 
-def test_a_dry_run_needs_nothing_but_snakemake_and_seconds(checkout, tmp_path):
+def test_a_dry_run_needs_nothing_but_snakemake(checkout, tmp_path):
     """Libraries of the rules raise on import, there is no home, no network variable, no configuration."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
@@ -39,10 +38,8 @@ def test_a_dry_run_needs_nothing_but_snakemake_and_seconds(checkout, tmp_path):
         "PYTHONPATH": str(blocked),
         "HOME": str(tmp_path / "home"),
     }
-    started = time.monotonic()
     done = snakemake(checkout, "--dry-run", env=env)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started <= 5
     plan = done.stdout + done.stderr
     for rule in (
         "prepare_corpus",

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -163,10 +162,9 @@ def test_every_leg_was_evaluated_and_only_the_last_checkpoint_is_left(run):
 
 def test_a_second_run_has_nothing_to_do(run):
     assert planned(run) == []
-    started = time.monotonic()
     done = snakemake(run, "--cores", "2", "results/wer_table.csv")
-    assert time.monotonic() - started <= 10
-    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "Nothing to be done" in said and "rule " not in said
 
 
 def test_touching_or_checking_out_a_script_runs_nothing(run):

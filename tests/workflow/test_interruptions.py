@@ -46,10 +46,8 @@ def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_
     assert (weights(calm) - weights(killed)).norm() / weights(calm).norm() <= 1e-6
 
     log.unlink()
-    started = time.monotonic()
     run_leg(arguments(prepared, folder))
     assert "step" not in log.read_text(), "a leg that is done is not trained again"
-    assert time.monotonic() - started < 10
 
     run_leg(arguments(prepared, folder, training=json.dumps({**OPTIONS, "seed": 4}), length='{"max_steps": 2}'))
     assert "config or data changed since" in log.read_text()

@@ -71,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[:stop])
             if "hang" in step:
                 self.wfile.flush()
-                step["hang"].wait(10)
+                server.tired = not step["hang"].wait(60)
         except OSError:
             pass
 
@@ -95,7 +95,7 @@ def server(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
         served.daemon_threads = True
         served.content, served.tags = CONTENT, {"ETag": '"one"'}
-        served.script, served.seen, served.served = [], [], 0
+        served.script, served.seen, served.served, served.tired = [], [], 0, False
         served.url = f"http://127.0.0.1:{served.server_port}/corpus.tar.gz"
         threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
         yield served
@@ -202,12 +202,12 @@ def test_a_server_that_cannot_resume_and_always_drops_is_given_up(server, target
 def test_a_process_killed_in_the_middle_is_resumed(server, target):
     release = threading.Event()
     server.script = [{"drop": 900_000, "hang": release}]
-    code = "import sys; from rnnt import download; download.fetch(*sys.argv[1:])"
+    code = "import sys; from rnnt.corpora import download; download.fetch(*sys.argv[1:])"
     child = subprocess.Popen(
         [sys.executable, "-c", code, server.url, str(target)], env={**os.environ, "PYTHONPATH": str(SCRIPTS)}
     )
     part = target.with_name("corpus.tar.gz.part")
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size == 900_000) and time.monotonic() < until:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
@@ -279,9 +279,8 @@ def test_a_server_that_falls_silent_is_asked_again(server, target, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     release = threading.Event()
     server.script = [{"drop": 600_000, "hang": release}]
-    began = time.monotonic()
     download.fetch(server.url, target, sha256=SHA256)
-    assert time.monotonic() - began < 5 and ranges(server) == [None, "bytes=600000-"]
+    assert not server.tired and ranges(server) == [None, "bytes=600000-"]
     release.set()
 
 
@@ -519,7 +518,7 @@ def test_an_extraction_that_is_killed_does_not_count(tmp_path):
     archive = pack(tmp_path / "a.tgz", *[(str(number), b"x") for number in range(10)])
     # Killed by the tenth member: no clean-up runs.
     code = (
-        "import os, sys; from pathlib import Path; from rnnt import download; "
+        "import os, sys; from pathlib import Path; from rnnt.corpora import download; "
         "download.extract(*sys.argv[1:], lambda name: name != '9' or os.kill(os.getpid(), 9))"
     )
     command = [sys.executable, "-c", code, str(archive), str(tmp_path / "raw")]

@@ -188,6 +188,6 @@ def test_a_progress_file_of_garbage_is_begun_anew(prepared, tmp_path, line):
 
 def test_hypotheses_of_another_order_are_not_taken_over(prepared, tmp_path):
     progress = tmp_path / "progress.jsonl"
-    files.write_jsonl(progress, [{"id": f"other{n}", "pred_text": "x", "seconds": 1.0} for n in range(6)])
+    files.write_jsonl(progress, [{"id": f"other{n}", "pred_text": "x", "seconds": 1e6} for n in range(6)])
     texts, seconds = transcribe(HearsDurations(), prepared, prepared / "test.jsonl", tmp_path, progress=progress)
-    assert "x" not in texts and seconds < 5
+    assert "x" not in texts and seconds < 1e6
