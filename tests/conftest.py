@@ -4,9 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+import warm_python
 
 # The models are tiny: more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 SHARED_DATA = ROOT.parent / "shared" / "data"
+OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []  # before a command
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +56,17 @@ def pretrained(tmp_path_factory):
 
     texts = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "it's what we've"]
     return nemo_files.nvidia_like(tmp_path_factory.mktemp("pretrained"), texts)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """A PATH whose `python` has imported NeMo already and sees no network (warm_python.py); else the real one."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if not hasattr(os, "pidfd_open"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="warm") as folder, warm_python.server(folder, *OFFLINE):
+        yield f"{folder}:{path}"
 
 
 @pytest.fixture
