@@ -20,6 +20,10 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []  # before a command
 
 
+def pytest_addoption(parser):
+    parser.addoption("--matrix", action="store_true", help="every combination of options in test_matrix.py, not a part")
+
+
 @pytest.fixture(scope="session")
 def speech(tmp_path_factory):
     """A local corpus of espeak speech: train, validation and test folders with metadata.csv."""
