@@ -54,6 +54,7 @@ def run(folder, capfd, monkeypatch):
     def call(*arguments, model=folder):
         command = ["transcribe.py", "--model", model, "--device", "cpu", "--threads", "1", *arguments]
         monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+        monkeypatch.setattr(console, "LINE_EVERY_SECONDS", 3600)  # no progress lines, however busy the machine
         code = 0
         try:
             console.run(transcribe.main, transcribe.parser())
