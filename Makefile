@@ -5,7 +5,7 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.installed
 
-.PHONY: run test check lock clean help
+.PHONY: run test matrix check lock clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -16,6 +16,9 @@ run: $(READY) ## compute the default experiment and print results/wer_table.csv
 
 test: $(READY) ## run every test, files side by side
 	pytest -n 2 --dist loadfile
+
+matrix: $(READY) ## train with every pair of options, where `make test` takes a part
+	pytest -n 2 tests/workflow/test_matrix.py --matrix
 
 check: $(READY) ## formatting, lint and import contracts
 	ruff check .

@@ -1,9 +1,12 @@
 """Fixtures that tests share: small corpora of speech that the tests make themselves, and the real one beside."""
 
+import io
 import os
+import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -18,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []  # before a command
+
+
+def pytest_addoption(parser):
+    parser.addoption("--matrix", action="store_true", help="every combination of options in test_matrix.py, not a part")
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +115,29 @@ def run_script(name, *arguments, cwd=None):
     return subprocess.run(
         [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)], capture_output=True, text=True, cwd=cwd
     )
+
+
+def nemo_archive(path, tokenizer, outputs=None, kind="w", changes=None):
+    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs.
+
+    `changes`, by member: other bytes, a tar type without content (a folder, a link to nowhere), or None for no member.
+    """
+    from rnnt.data import tokenizers
+
+    outputs = outputs or tokenizers.load(tokenizer).get_piece_size() + 1
+    config = f"joint: {{num_classes: {outputs - 1}}}\n".encode()
+    members = {
+        "0a1b_tokenizer.model": tokenizer,
+        "model_config.yaml": config,
+        "model_weights.ckpt": random.Random(1).randbytes(200_000),
+        **(changes or {}),
+    }
+    with tarfile.open(path, kind) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(f"./{name}")
+            if isinstance(data, str):
+                member.type, member.linkname, data = data.encode(), "nowhere", b""
+            if data is not None:
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return path

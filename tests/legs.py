@@ -67,6 +67,11 @@ def weights(model):
     return torch.cat([value.detach().flatten().double() for value in model.state_dict().values()])
 
 
+def difference(model, other):
+    """The distance of a model's weights to another's, relative to those."""
+    return ((weights(model) - weights(other)).norm() / weights(other).norm()).item()
+
+
 RUNNING = {"checkpoint_every_steps": 10, "gradient_checkpointing": False, "max_skipped_steps": 10}
 
 

@@ -43,11 +43,7 @@ def load(path):
     if len(parts) < 5 or parts[3] not in ORDER:
         raise UserError(f"{path}: expected RUN/DATASET/evaluation/LEG/greedy or beam/SPLIT.jsonl")
     dataset, _, leg, search, _ = parts
-    rows = files.read_jsonl(path)
-    for row in rows:
-        if not all(isinstance(row.get(key), str) for key in ("id", "text", "pred_text")):
-            raise UserError(f"{path}: utterance {row.get('id')}: no `text` or `pred_text`: {scoring.AGAIN}")
-    rows.sort(key=lambda row: row["id"])
+    rows = sorted(scoring.read(path), key=lambda row: row["id"])
     name = SYSTEMS.get((leg.removeprefix("leg_"), search), search)
     return {
         "run": str(path.parents[4]) if len(path.parts) > 5 else ".",

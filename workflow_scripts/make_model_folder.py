@@ -54,7 +54,7 @@ def write_folder(output, model, tokenizer, card):
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         (temporary / "tokenizer").mkdir(parents=True)
-        link(model, temporary / "model.nemo")
+        files.link(model, temporary / "model.nemo")
         for name in ("tokenizer.model", "vocab.txt"):
             shutil.copyfile(tokenizer / name, temporary / "tokenizer" / name)
         files.write_text(temporary / "README.md", card)
@@ -63,14 +63,6 @@ def write_folder(output, model, tokenizer, card):
         os.replace(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def link(source, target):
-    """A second name for a large file; a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def parser():
 
 
 def main(args):
-    rows = files.read_jsonl(args.hypotheses)
+    rows = scoring.read(args.hypotheses)
     scoring.check_complete(rows, manifests.read(args.manifest), str(args.hypotheses))
     decoding = files.read_json(args.decoding)
     if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):

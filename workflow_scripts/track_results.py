@@ -42,7 +42,7 @@ def track(args):
     rows, _ = table.read(args.greedy, args.beam, args.zero_shot)
     step = int(rows[0]["train_steps"])
     interim = [(path.stem, files.read_sealed(path)) for path in args.interim]
-    predictions = [row for path in args.hypotheses for row in scoring.predictions(path.stem, files.read_jsonl(path))]
+    predictions = [row for path in args.hypotheses for row in scoring.predictions(path.stem, scoring.read(path))]
     with tracking.run(args.tracking, args.runs, args.label, offline_if_unreachable=True) as run:
         run.interim(interim)
         for row in rows:

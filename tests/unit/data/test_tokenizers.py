@@ -1,12 +1,11 @@
 """The tokenizer and the checks that stop a training that would be in vain."""
 
-import io
 import json
 import tarfile
 
 import pytest
 
-from conftest import run_script
+from conftest import nemo_archive, run_script
 from rnnt import files
 from rnnt.data import tokenizers
 from rnnt.errors import UserError
@@ -18,25 +17,6 @@ TOKENIZER, CONFIG, WEIGHTS = "0a1b_tokenizer.model", "model_config.yaml", "model
 
 def rows(*texts):
     return [{"id": str(i), "audio_filepath": "x", "duration": 1.0, "text": text} for i, text in enumerate(texts)]
-
-
-def nemo_archive(path, tokenizer, outputs=None, kind="w", changes=None):
-    """A tar file with the members that a .nemo file has; the joint has `outputs`, or what the tokenizer needs.
-
-    `changes`, by member: other bytes, a tar type without content (a folder, a link to nowhere), or None for no member.
-    """
-    outputs = outputs or tokenizers.load(tokenizer).get_piece_size() + 1
-    config = f"joint: {{num_classes: {outputs - 1}}}\n".encode()
-    members = {TOKENIZER: tokenizer, CONFIG: config, WEIGHTS: str([*range(20_000)]).encode(), **(changes or {})}
-    with tarfile.open(path, kind) as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(f"./{name}")
-            if isinstance(data, str):
-                member.type, member.linkname, data = data.encode(), "nowhere", b""
-            if data is not None:
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 def build(folder, train, validation, *options):
@@ -176,7 +156,7 @@ def test_a_nemo_file_that_is_cut_off_or_garbled_is_one_line(tmp_path, own, kind)
     middle = len(whole) // 2  # in the weights
     damaged = [b"", whole[:300], whole[:middle], b"garbage" * 5 + whole[35:]]
     if kind == "w:gz":  # of a plain archive NeMo alone notices that the weights are others
-        damaged.append(whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])
+        damaged.append(whole[:middle] + b"\xff" * 70_000 + whole[middle + 70_000 :])  # the start of a block with them
     for data in damaged:
         path.write_bytes(data)
         with pytest.raises(UserError, match=rf"^{path}: not a NeMo model.*[^\n]$"):

@@ -23,12 +23,13 @@ def model(prepared):
 
 
 @pytest.mark.parametrize("strategy", [*decoding.GREEDY, *BEAM["strategy"]["enum"]])
-def test_every_search_transcribes_every_utterance(prepared, model, tmp_path, strategy):
+def test_every_search_transcribes_every_utterance_and_prints_nothing(prepared, model, tmp_path, strategy, capfd):
     search = {"strategy": strategy} | ({} if strategy in decoding.GREEDY else {"beam_size": 2})
     assert decoding.set_search(model, search) == search
     texts, seconds = transcribe(model, prepared, prepared / "test.jsonl", tmp_path)
     assert len(texts) == len(manifests.read(prepared / "test.jsonl")) and seconds > 0
     assert all(isinstance(text, str) for text in texts)
+    assert capfd.readouterr() == ("", "")
 
 
 def transcribe(model, prepared, manifest, cache, **options):

@@ -125,9 +125,10 @@ def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
     assert ours["reference"] == sum(len(r.split()) for r, _ in pairs)
 
 
-def test_hypotheses_without_text_or_references_without_words_are_errors():
-    with pytest.raises(UserError, match="utterance 0: no `pred_text`"):
-        scoring.score([{"id": "0", "text": "a", "duration": 1.0}], DECODING)
+def test_hypotheses_without_text_or_references_without_words_are_errors(tmp_path):
+    files.write_jsonl(tmp_path / "h.jsonl", [*rows(("a", "a")), {"id": "1", "text": "b", "duration": 1.0}])
+    with pytest.raises(UserError, match=r"h.jsonl: utterance 1: no `text` or `pred_text`: `snakemake --forcerun"):
+        scoring.read(tmp_path / "h.jsonl")
     with pytest.raises(UserError, match="not one reference word"):
         scoring.score(rows(("", "a")), DECODING)
 

@@ -4,10 +4,8 @@
 """
 
 import csv
-import io
 import json
 import os
-import tarfile
 from types import SimpleNamespace
 
 import httpx2
@@ -17,7 +15,7 @@ import publish_model
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, nemo_archive
 from rnnt import config, console, files
 from rnnt.data import tokenizers
 from rnnt.errors import UserError
@@ -210,16 +208,7 @@ def trained(tmp_path):
     for folder in ("tokenizer", "other"):
         tokenizers.write(tmp_path / folder, tokenizers.train(texts, 20 if folder == "tokenizer" else 22), {})
     (tmp_path / "leg_3").mkdir()
-    members = {
-        "model_config.yaml": b"a: 1",
-        "model_weights.ckpt": b"weights",
-        "1_tokenizer.model": (tmp_path / "tokenizer/tokenizer.model").read_bytes(),
-    }
-    with tarfile.open(tmp_path / "leg_3/model.nemo", "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+    nemo_archive(tmp_path / "leg_3/model.nemo", (tmp_path / "tokenizer/tokenizer.model").read_bytes())
     files.write_json(tmp_path / "leg_3/leg.json", LEG)
     files.write_json(tmp_path / "manifests/summary.json", SUMMARY)
     files.write_text(tmp_path / "wer_table.csv", table.as_csv([ROW]))

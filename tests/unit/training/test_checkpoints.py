@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from legs import train, weights
+from legs import difference, train, weights
 from nemo_files import nvidia_like
 from rnnt.data import manifests, tokenizers
 from rnnt.errors import UserError
@@ -28,10 +28,6 @@ def in_legs(prepared, folder, numbers, legs, previous=None, **options):
     for number in numbers:
         model, previous = train(prepared, folder / f"leg{number}", number, legs, 9, previous, **options)
     return model, previous
-
-
-def difference(one, other):
-    return (weights(one) - weights(other)).norm() / weights(other).norm()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,6 +1,9 @@
 """Training: legs that add up to one training, a kill that loses nothing, and options that change what happens."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -8,7 +11,7 @@ import pytest
 import torch
 
 import tracked
-from conftest import SHARED_DATA
+from conftest import SCRIPTS, SHARED_DATA
 from legs import OPTIONS, arguments, losses, run_leg, train, weights
 from rnnt import files
 from rnnt.corpora import local
@@ -238,6 +241,23 @@ def test_a_nemo_file_of_garbage_is_one_line(tmp_path):
     (tmp_path / "x.nemo").write_bytes(b"garbage")
     with pytest.raises(UserError, match="not a NeMo model"):
         models.restore(tmp_path / "x.nemo")
+
+
+def test_a_training_prints_nothing_but_the_project_s_own_lines(prepared, tmp_path):
+    """A process of its own: what libraries print when they are imported counts."""
+    options = json.dumps({**OPTIONS, "seed": 3, "optimizer": "adamw_8bit"})
+    command = arguments(prepared, tmp_path, training=options, length='{"max_steps": 1}', label="speech")
+    code = (
+        f"import logging, runpy, sys; sys.argv = {['train_leg.py', *command]!r}\n"
+        f"runpy.run_path({str(SCRIPTS / 'train_leg.py')!r}, run_name='__main__')\n"
+        # bitsandbytes itself does so on a CPU with AVX-512 alone.
+        "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('Failed to load CPU gemm_4bit_forward')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert done.stdout == "" and len(lines) > 3 and [line for line in lines if not line.startswith("[speech] ")] == []
 
 
 def test_epochs_become_steps():

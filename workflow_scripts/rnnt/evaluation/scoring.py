@@ -21,6 +21,15 @@ PREDICTIONS = 1000  # utterances per test split, where they are shown
 AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
 
 
+def read(path: Path) -> list[dict]:
+    """Hypotheses: a manifest with `pred_text`. Raises UserError naming the utterance that is none."""
+    rows = files.read_jsonl(path)
+    for row in rows:
+        if not all(isinstance(row.get(key), str) for key in ("id", "text", "pred_text")):
+            raise UserError(f"{path}: utterance {row.get('id')}: no `text` or `pred_text`: {AGAIN}")
+    return rows
+
+
 def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:
     """Compare hypotheses with the manifest they are to be of.
 
@@ -54,11 +63,8 @@ def score(rows: list[dict], decoding: dict, workers: int = 1, mapping: Path | No
     counts over the corpus; the 95 % interval of the WER (significance.py); RTFx = seconds of audio per second of
     decoding. With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it
     (sclite.py).
-    Raises UserError when an utterance has no hypothesis, or there is not one reference word.
+    Raises UserError when there is not one reference word.
     """
-    for row in rows:
-        if not isinstance(row.get("pred_text"), str):
-            raise UserError(f"utterance {row.get('id')}: no `pred_text`: not a file of hypotheses")
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
     with _processes(workers if len(rows) >= MANY else 1) as submit:
         characters = submit(error_counts, references, hypotheses, True)

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from rnnt import console, files
 from rnnt.data import audio
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring
 from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
@@ -118,8 +119,7 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
 
     Raises UserError where the file of hypotheses is missing or has an utterance without one.
     """
-    entries = files.read_jsonl(folder / f"{row['split']}.jsonl")
-    utterances = aligned(entries)
+    utterances = aligned(scoring.read(folder / f"{row['split']}.jsonl"))
     values = {name: number(row[f"wer_{name}"]) for name in ("zero_shot", "greedy", "beam")}
     speeds = {name: number(row[name]) for name in ("rtfx_greedy", "rtfx_beam")}
     low, high = number(row.get("wer_beam_low")), number(row.get("wer_beam_high"))
@@ -148,9 +148,6 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
 
 def aligned(entries: list[dict]) -> list[dict]:
     """Each utterance's words, reference beside hypothesis as (kind, reference, hypothesis), and its error counts."""
-    for entry in entries:
-        if not isinstance(entry.get("pred_text"), str):
-            raise UserError(f"utterance {entry.get('id')}: no `pred_text`: not a file of hypotheses")
     found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries]) if entries else None
     result = []
     for i, entry in enumerate(entries):

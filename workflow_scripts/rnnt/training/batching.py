@@ -152,8 +152,8 @@ def reader_processes(threads: int, device: str) -> int:
 
 def collate(items: list[dict]) -> dict:
     """Pad a batch with zeros: `audio` [B, samples], `tokens` [B, U], their lengths [B], and the utterances' `ids`."""
-    waves, waves_lengths = _pad([item["audio"] for item in items], np.float32)
-    tokens, token_lengths = _pad([item["tokens"] for item in items], np.int64)
+    waves, waves_lengths = _pad([item["audio"] for item in items], torch.float32)
+    tokens, token_lengths = _pad([item["tokens"] for item in items], torch.int64)
     return {
         "audio": waves,
         "audio_lengths": waves_lengths,
@@ -163,9 +163,6 @@ def collate(items: list[dict]) -> dict:
     }
 
 
-def _pad(rows: list, dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    lengths = [len(row) for row in rows]
-    padded = np.zeros((len(rows), max(lengths)), dtype=dtype)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return torch.from_numpy(padded), torch.tensor(lengths)
+def _pad(rows: list, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    found = [torch.as_tensor(row, dtype=dtype) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(found, batch_first=True), torch.tensor([len(row) for row in found])

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 from rnnt import gpus
 from rnnt.data import tokenizers
 from rnnt.errors import UserError
@@ -20,12 +22,17 @@ ARCHITECTURES = Path(__file__).resolve().parents[3] / "config" / "models"
 def quiet_nemo() -> None:
     """Import NeMo without the pages of notices that would bury ours. Takes 8 to 10 s."""
     warnings.filterwarnings("ignore")
-    for name in ("nv_one_logger", "torch", "lightning"):
+    # bitsandbytes' asks for a package that 4-bit inference would be faster with.
+    for name in ("nv_one_logger", "torch", "lightning", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("NEMO_TESTING", "True")  # Keeps NeMo from opening log files in the working directory.
     from nemo.utils import logging as nemo_logging
 
     nemo_logging.setLevel(logging.ERROR)
+    from nemo.collections.asr.parts.submodules import rnnt_beam_decoding
+
+    # Ours counts utterances; theirs appears anew for each batch.
+    rnnt_beam_decoding.tqdm = functools.partial(tqdm, disable=True)
 
 
 def build(architecture: str, tokenizer: Path):
