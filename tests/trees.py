@@ -1,7 +1,12 @@
 """Small corpora in the publishers' layouts: noise for audio, so that every sample can be told from every other."""
 
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import soundfile
+import yaml
 
 from rnnt.corpora import common_voice
 
@@ -33,16 +38,17 @@ def librispeech(root, split="test-other", speakers=("14", "16")):
     return made
 
 
-def voice(root, splits=("train", "dev", "test")):
-    """Two clips a split, one of them with a sentence in quotes."""
+def voice(root, splits=("train", "dev", "test"), clips=2):
+    """A few clips a split, every other with a sentence in quotes."""
     folder = root / "cv-corpus-9.0-2022-04-27/en"
     made = {}
     for split in splits:
         lines = ["\t".join(common_voice.COLUMNS)]
-        for n, sentence in enumerate(['"""Good-bye,"" said the boy."', "Don’t go, “Ann”."]):
+        for n in range(clips):
             name = f"common_voice_en_{len(made)}"
             made[name] = noise(1, 48000, seed=len(made))
             write(folder / f"clips/{name}.mp3", made[name], 48000, format="MP3")
+            sentence = ('"""Good-bye,"" said the boy."', "Don’t go, “Ann”.")[n % 2]
             lines.append("\t".join([f"speaker{n}", f"{name}.mp3", sentence, "2", "0", "", "", "", "en", ""]))
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return made
@@ -62,10 +68,17 @@ def talk(folder, name, stm=None, seconds=10, lines=None, seed=0):
     return samples
 
 
-def tedlium(root):
-    """A talk in each split; train's is a link into data/."""
+def segments(name, count):
+    """As many segments of 8 s, for a talk of them."""
+    texts = ("it 's <unk> fine", "so we don 't")
+    return [f"{name} 1 {name} {8 * n}.00 {8 * n + 8}.00 <o,f0,male> {texts[n % 2]}" for n in range(count)]
+
+
+def tedlium(root, train=None):
+    """A talk in each split; train's, of as many segments where that is given, is a link into data/."""
     base = root / "TEDLIUM_release-3"
-    made = {"Ann_2009": talk(base / "data", "Ann_2009", seed=1)}
+    longer = {"seconds": 8 * train, "lines": segments("Ann_2009", train)} if train else {}
+    made = {"Ann_2009": talk(base / "data", "Ann_2009", seed=1, **longer)}
     for kind in ("sph", "stm"):
         (base / "legacy/train" / kind).mkdir(parents=True)
         (base / "legacy/train" / kind / f"Ann_2009.{kind}").symlink_to(f"../../../data/{kind}/Ann_2009.{kind}")
@@ -108,3 +121,80 @@ def switchboard(root):
     stm.write_text("\n".join(lines) + "\n")
     (stm.parent / "en20000405_hub5.glm").write_text(";; fixture\n%UH  =>  %HESITATION / [ ] __ [ ]\n")
     return made
+
+
+class Hub(NamedTuple):
+    """How a data set lies on the Hub: what its configuration is called and where a split is, its columns beside the
+    audio, and what is said in it."""
+
+    config: str | None  # as its README.md lists it; None: there is no such list
+    place: str
+    row: Callable[[int, str], dict]
+    said: tuple[str, ...]
+
+
+HUB = {
+    "openslr/librispeech_asr": Hub(
+        "all",
+        "all/{split}/0000.parquet",
+        lambda n, text: {"file": f"{n}.flac", "text": text, "speaker_id": n % 2, "chapter_id": 7, "id": f"7-{n}"},
+        ("HE'S GONE HOME BY NOW", "SHE READ THE OLD BOOK"),
+    ),
+    "edinburghcstr/ami": Hub(
+        "ihm",
+        "ihm/{split}-00000-of-00001.parquet",
+        lambda n, text: {"meeting_id": "EN2001a", "audio_id": f"AMI_{n}", "text": text, "begin_time": 1.0 * n,
+                         "end_time": n + 1.0, "microphone_id": "H00", "speaker_id": f"MEE{n % 2}"},
+        ("YEAH THAT'S THE ONE", "MM-HMM I KNOW WHAT YOU MEAN"),
+    ),
+    "facebook/voxpopuli": Hub(
+        None,
+        "en/partial-{split}/0000.parquet",
+        lambda n, text: {"audio_id": f"2009-{n}", "language": 0, "raw_text": text, "normalized_text": "not this one",
+                         "gender": "female", "speaker_id": str(n % 2), "is_gold_transcript": True, "accent": "None"},
+        ("Thank you, Mr President.", "I hope that we all agree."),
+    ),
+    "speechcolab/gigaspeech": Hub(
+        "l",
+        "l/{split}-00000-of-00001.parquet",
+        lambda n, text: {"segment_id": f"POD{n}", "speaker": "N/A", "text": text, "begin_time": 1.0 * n,
+                         "end_time": n + 1.0, "audio_id": "POD", "title": "", "url": "", "source": 1, "category": 1,
+                         "original_full_path": "pod.opus"},
+        ("AS THEY'RE LEAVING <COMMA> CAN I PULL YOU ASIDE <QUESTIONMARK>", "WELL <COMMA> SO DO WE <PERIOD>"),
+    ),
+    "kensho/spgispeech": Hub(
+        None,
+        "L/{split}/0000.parquet",
+        lambda n, text: {"wav_filename": f"{n}.wav", "wav_filesize": 32044, "transcript": text},
+        ("Thank you, and good morning.", "We have had a good quarter."),
+    ),
+    "sanchit-gandhi/earnings22_robust_split": Hub(
+        None,
+        "data/{split}-00000-of-00001.parquet",
+        lambda n, text: {"source_id": "446", "segment_id": str(n), "sentence": text, "start_ts": 1.0 * n,
+                         "end_ts": n + 1.0, "id": f"446-{n}"},
+        ("<crosstalk> And so we grew this year.", "Thanks for the question."),
+    ),
+}  # fmt: skip
+
+
+def hub(root, name, splits, rows=4):
+    """A data set of the Hub as a folder below `root`, with rows of one to two seconds in each split."""
+    import datasets
+
+    found, folder = HUB[name], root / name
+    folder.mkdir(parents=True)
+    if found.config:
+        files = [{"split": split, "path": found.place.format(split=split)} for split in splits]
+        card = yaml.safe_dump({"configs": [{"config_name": found.config, "data_files": files}]})
+        (folder / "README.md").write_text(f"---\n{card}---\n")
+    for split in splits:
+        table = []
+        for n in range(rows):
+            encoded = io.BytesIO()
+            soundfile.write(encoded, noise(1 + n / rows, 16000, seed=n), 16000, format="WAV")
+            audio = {"bytes": encoded.getvalue(), "path": f"{n}.wav"}
+            table.append({"audio": audio, **found.row(n, found.said[n % len(found.said)])})
+        path = folder / found.place.format(split=split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_list(table).cast_column("audio", datasets.Audio(decode=False)).to_parquet(path)

@@ -121,7 +121,10 @@ def run(request):
     import runpy
     import threading
     import traceback
+    import weakref
 
+    # Temporary folders that the packages made when they were imported are the server's to remove.
+    weakref.finalize._registry.clear()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environ"])

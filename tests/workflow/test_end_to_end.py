@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tracked
-from conftest import ROOT
+from conftest import OFFLINE, ROOT
 from rnnt import files
 from rnnt.evaluation import scoring
 from rnnt.report import table
@@ -28,9 +28,14 @@ TRACKED = [f"results/{dataset}/tracked.json" for dataset in ("digits", "recordin
 
 def snakemake(folder, *arguments, config="tests/config/tiny.yaml", offline=False):
     command = [SNAKEMAKE, *arguments, "--configfile", *([config] if isinstance(config, str) else config)]
-    if offline and shutil.which("unshare") and os.geteuid() == 0:
-        command = ["unshare", "--net", *command]
+    if offline:
+        command = [*OFFLINE, *command]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENV)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm_rules(warm):
+    ENV["PATH"] = warm
 
 
 def planned(folder, *config):

@@ -1,0 +1,136 @@
+"""Run an experiment in a checkout, as a user would, and see that it left all that an experiment leaves."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+import tracked
+from conftest import ROOT
+from rnnt import config, files
+
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
+RATES = ("wer_greedy", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_beam_normalized", "cer_beam")
+
+
+def check_out(folder):
+    """A copy of the project's files in `folder`, as `git clone` would make; returns it."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(lambda name: name and (ROOT / name).is_file(), listed.stdout.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def snakemake(folder, path, *arguments, configfiles):
+    """Run Snakemake there with that PATH and those configuration files."""
+    command = [SNAKEMAKE, *arguments, "--configfile", *configfiles]
+    env = {**os.environ, "PATH": path, "WANDB_API_KEY": tracked.KEY}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
+
+
+def read(folder, *configfiles):
+    """The experiment that those files make, each laid over the ones before, with every default."""
+    found = {}
+    for name in configfiles:
+        lay_over(found, yaml.safe_load((folder / name).read_text()))
+    return config.validate(found, SCHEMA)
+
+
+def lay_over(below, above):
+    """Change `below` key by key, as Snakemake does with its configuration files."""
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            lay_over(below[key], value)
+        else:
+            below[key] = value
+
+
+def keys(section, before=""):
+    """A configuration as one level of dotted keys; lists are values."""
+    found = {}
+    for key, value in section.items():
+        found |= keys(value, f"{before}{key}.") if value and isinstance(value, dict) else {f"{before}{key}": value}
+    return found
+
+
+def nested(dotted):
+    """The configuration of dotted keys."""
+    found = {}
+    for key, value in dotted.items():
+        *path, last = key.split(".")
+        place = found
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return found
+
+
+def table(folder):
+    """The rows of results/wer_table.csv by data set and split."""
+    with open(folder / "results/wer_table.csv", newline="") as file:
+        return {(row["dataset"], row["split"]): row for row in csv.DictReader(file)}
+
+
+def hypotheses(folder, dataset, leg, search, split):
+    """What a search of a leg made of a split: id, text and hypothesis."""
+    rows = files.read_jsonl(folder / f"results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl")
+    return [(row["id"], row["text"], row["pred_text"]) for row in rows]
+
+
+def assert_complete(folder, experiment):
+    """Every data set was trained, evaluated and tabulated, and nothing of it is missing."""
+    rows = table(folder)
+    assert list(rows) == sorted(
+        (name, split)
+        for name, own in experiment["datasets"].items()
+        for split in own["splits"]
+        if split.startswith("test")
+    )
+    for name in experiment["datasets"]:
+        assert_data_set_complete(folder / "results" / name, experiment, rows)
+    assert (folder / "results/report.html").stat().st_size > 10_000
+
+
+def assert_data_set_complete(place, experiment, rows):
+    """The same of the data set whose results are in the folder `place`."""
+    name, folder = place.name, place.parent.parent
+    sections = config.dataset_config(experiment, name, "model", "evaluation", "splits", "source")
+    legs, every = sections["evaluation"]["legs"], sections["evaluation"]["save_every_legs"]
+    tuned = bool(sections["model"]["init_from"])
+    for leg in range(1, legs + 1):
+        for split in (split for split in sections["splits"] if split.startswith("validation")):
+            metrics = files.read_sealed(place / f"evaluation/leg_{leg}/greedy/{split}.json")
+            assert (metrics["checkpoint"]["leg"], metrics["checkpoint"]["legs"]) == (leg, legs)
+    last = json.loads((place / f"checkpoints/leg_{legs}/leg.json").read_text())
+    for split in (split for split in sections["splits"] if split.startswith("test")):
+        row = rows[name, split]
+        assert [column for column in RATES if not row[column]] == []
+        assert bool(row["wer_zero_shot"]) == tuned
+        assert bool(row["wer_glm"]) == (sections["source"]["type"] == "switchboard")
+        assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
+        wanted = [(entry["id"], entry["text"]) for entry in files.read_jsonl(place / f"manifests/{split}.jsonl")]
+        for leg, search in [(legs, "greedy"), (legs, "beam"), *([(0, "beam")] if tuned else [])]:
+            found = hypotheses(folder, name, leg, search, split)
+            assert [(identity, text) for identity, text, _ in found] == wanted
+            assert all(isinstance(hypothesis, str) for *_, hypothesis in found)
+    kept = {f"leg_{leg}" for leg in range(1, legs + 1) if leg == legs or (every and leg % every == 0)}
+    found = {path.name for path in (place / "checkpoints").iterdir() if any(path.iterdir())}
+    assert found == kept | ({"pretrained"} if tuned else set()), "and none in temporary/"
+    assert {path.name for path in (place / "model").iterdir()} >= {"README.md", "model.nemo", "tokenizer"}
+    if experiment["wandb"]["mode"] == "offline":
+        assert "error" not in json.loads((place / "tracked.json").read_text())
+        runs = tracked.wandb_runs(place / "runs")
+        assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
+        assert runs[-1].table("wer_table") == [row for (dataset, _), row in rows.items() if dataset == name]

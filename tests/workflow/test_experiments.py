@@ -1,0 +1,288 @@
+"""Every experiment that we ship runs, in small, on any machine: that very file, all rules, to the table and the models.
+
+An overlay makes it small. What it hides of the file is listed here with the reason; all else is run as it is shipped.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+import experiments
+import trees
+from conftest import ROOT
+from rnnt.data import manifests
+
+GPU = shutil.which("nvidia-smi") is not None
+
+
+class Experiment(NamedTuple):
+    """A file that we ship, what makes its data in a checkout, and what is laid over it.
+
+    `hidden` keys are in the file with another value, `added` keys are not in it: dotted, each with value and reason.
+    """
+
+    file: str
+    prepare: Callable
+    hidden: dict
+    added: dict
+
+    @property
+    def overlay(self):
+        """The configuration to lay over the file."""
+        return experiments.nested({key: value for key, (value, _) in (self.hidden | self.added).items()})
+
+
+def four_corpora(folder, speech):
+    """Trees of the corpora of paper.yaml. Each has as much audio as its epochs need for a step a leg or more."""
+    corpora = folder / "corpora"
+    subsets = yaml.safe_load((folder / "config/paper.yaml").read_text())["datasets"]["librispeech"]["splits"].values()
+    for n, split in enumerate(name for names in subsets for name in ([names] if isinstance(names, str) else names)):
+        trees.librispeech(corpora, split, [f"{n}1", f"{n}2"])
+    trees.voice(corpora, ("train",), clips=50)
+    trees.voice(corpora, ("dev", "test"))
+    trees.tedlium(corpora, train=12)
+    trees.switchboard(corpora)
+
+
+def data_sets_of_the_hub(folder, speech):
+    """Folders that are called what esb.yaml's data sets are called on the Hub: `datasets` looks for a folder first."""
+    for own in yaml.safe_load((folder / "config/esb.yaml").read_text())["datasets"].values():
+        names = own["splits"].values()
+        trees.hub(
+            folder, own["source"]["name"], [s for name in names for s in ([name] if isinstance(name, str) else name)]
+        )
+
+
+STEPS = "a step or two for each leg"
+UTTERANCES = {"train": 24, "validation": 4, "test": 4}
+TREE = "a small tree, which the test makes"
+SUBSET = "it has not the published size"
+BASE = ("base.nemo", "600 MB to download: a small model in the same form")
+VOCABULARY = (24, "a few sentences do not have as many tokens")
+HERE = ("corpora", TREE)
+
+EXPERIMENTS = {
+    "config": Experiment(
+        "config/config.yaml",
+        lambda folder, speech: None,
+        hidden={
+            "datasets.spoken_digits.max_steps": (6, STEPS),
+            "datasets.spoken_commands.max_steps": (6, STEPS),
+        },
+        added={
+            "datasets.spoken_digits.source.utterances": (UTTERANCES, "1,710 take a minute to make"),
+            "datasets.spoken_commands.source.utterances": (UTTERANCES, "1,710 take a minute to make"),
+        },
+    ),
+    "local_example": Experiment(
+        "config/local_example.yaml",
+        lambda folder, speech: shutil.copytree(speech, folder / "my_recordings"),
+        hidden={"datasets.digits.max_steps": (6, STEPS)},
+        added={},
+    ),
+    "paper": Experiment(
+        "config/paper.yaml",
+        four_corpora,
+        hidden={
+            "datasets.common_voice.source.path": HERE,
+            "datasets.switchboard.source.path": ("corpora/LDC97S62", TREE),
+            "datasets.switchboard.source.hub5_audio": ("corpora/eval2000/LDC2002S09", TREE),
+            "datasets.switchboard.source.hub5_transcripts": ("corpora/eval2000/LDC2002T43", TREE),
+            "model.init_from": BASE,
+            "tokenizer.vocab_size": VOCABULARY,
+            **({} if GPU else {"training.precision": ("bf16", "fp16 needs a GPU")}),
+            "wandb.mode": ("offline", "no account, no network"),
+        },
+        added={
+            "datasets.librispeech.source.path": HERE,
+            "datasets.librispeech.source.allow_subset": (True, SUBSET),
+            "datasets.common_voice.source.allow_subset": (True, SUBSET),
+            "datasets.tedlium.source.path": HERE,
+            "datasets.tedlium.source.allow_subset": (True, SUBSET),
+            "datasets.switchboard.source.transcripts": HERE,
+            "datasets.switchboard.source.allow_subset": (True, SUBSET),
+            "datasets.switchboard.source.validation_utterances": (3, "the tree has 12 utterances, not 4,000"),
+        },
+    ),
+    "esb": Experiment(
+        "config/esb.yaml",
+        data_sets_of_the_hub,
+        hidden={
+            "datasets.librispeech_hub.max_steps": (6, STEPS),
+            "datasets.ami.max_steps": (6, STEPS),
+            "datasets.voxpopuli.max_steps": (6, STEPS),
+            "datasets.gigaspeech.max_steps": (6, STEPS),
+            "datasets.spgispeech.max_steps": (6, STEPS),
+            "datasets.earnings22.max_steps": (6, STEPS),
+            "model.init_from": BASE,
+            "tokenizer.vocab_size": VOCABULARY,
+            "evaluation.legs": (3, "time: paper.yaml has six"),
+        },
+        added={},
+    ),
+}
+
+
+class Run(NamedTuple):
+    """A checkout in which an experiment was made small and run."""
+
+    folder: Path
+    configfiles: list[str]
+    done: subprocess.CompletedProcess | None = None
+
+    @property
+    def experiment(self):
+        """Its configuration, with every default."""
+        return experiments.read(self.folder, *self.configfiles)
+
+
+def small(name, folder, speech, pretrained):
+    """A checkout with the data of an experiment and `small.yaml`, which makes it small."""
+    found = EXPERIMENTS[name]
+    experiments.check_out(folder)
+    found.prepare(folder, speech)
+    shutil.copy(pretrained, folder / "base.nemo")
+    (folder / "small.yaml").write_text(yaml.safe_dump(found.overlay, sort_keys=False))
+    return Run(folder, [found.file, "small.yaml"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, speech, pretrained, warm):
+    """Make an experiment small and run it; each once."""
+    finished = {}
+
+    def call(name):
+        if name not in finished:
+            made = small(name, tmp_path_factory.mktemp(name) / "checkout", speech, pretrained)
+            done = experiments.snakemake(made.folder, warm, "--cores", "2", configfiles=made.configfiles)
+            finished[name] = made._replace(done=done)
+        return finished[name]
+
+    return call
+
+
+def test_every_file_of_config_is_an_experiment_that_is_run():
+    shipped = {f"config/{path.name}" for path in (ROOT / "config").glob("*.yaml")} - {"config/schema.yaml"}
+    assert {found.file for found in EXPERIMENTS.values()} == shipped
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_overlay_hides_what_is_listed_as_hidden_and_nothing_else(name):
+    found = EXPERIMENTS[name]
+    shipped = experiments.keys(yaml.safe_load((ROOT / found.file).read_text()))
+    above = experiments.keys(found.overlay)
+    hides = {key: value for key, value in above.items() if key in shipped}
+    assert hides.keys() == found.hidden.keys(), "a listed key that the file has no more, or one that it has by now"
+    assert not [key for key, value in hides.items() if shipped[key] == value], "hides nothing"
+    assert all(reason for _, reason in (found.hidden | found.added).values())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_runs_from_its_sources_to_the_table_and_the_models(run, name):
+    made = run(name)
+    assert made.done.returncode == 0, made.done.stdout + made.done.stderr
+    experiments.assert_complete(made.folder, made.experiment)
+
+
+def test_the_paper_s_six_legs_keep_the_third_and_the_last(run):
+    folder = run("paper").folder
+    for dataset in ("librispeech", "common_voice", "tedlium", "switchboard"):
+        kept = {path.name for path in (folder / f"results/{dataset}/checkpoints").glob("leg_*")}
+        assert kept == {"leg_3", "leg_6"}
+        assert len(list((folder / f"results/{dataset}/evaluation").glob("leg_*/greedy/validation.json"))) == 6
+
+
+def test_the_columns_and_rules_of_esb_are_those_of_its_data_sets(run):
+    folder = run("esb").folder
+    rows = {
+        name: manifests.read(folder / f"results/{name}/manifests/train.jsonl")
+        for name in yaml.safe_load((folder / "config/esb.yaml").read_text())["datasets"]
+    }
+    assert {name: sorted({row["text"] for row in found}) for name, found in rows.items()} == {
+        "librispeech_hub": ["he's gone home by now", "she read the old book"],
+        "ami": ["mm-hmm i know what you mean", "yeah that's the one"],
+        "voxpopuli": ["i hope that we all agree.", "thank you, mr president."],
+        "gigaspeech": ["as they're leaving, can i pull you aside?", "well, so do we."],
+        "spgispeech": ["thank you, and good morning.", "we have had a good quarter."],
+        "earnings22": ["and so we grew this year.", "thanks for the question."],
+    }
+    assert {name: len(found) for name, found in rows.items()} == {**dict.fromkeys(rows, 4), "librispeech_hub": 12}
+    speakers = {name: {row.get("speaker") for row in found} for name, found in rows.items()}
+    assert speakers == {
+        "librispeech_hub": {"0", "1"},
+        "ami": {"MEE0", "MEE1"},
+        "voxpopuli": {"0", "1"},
+        "gigaspeech": {None},
+        "spgispeech": {None},
+        "earnings22": {None},
+    }
+
+
+def at_work(lock):
+    """The trainings that have a lock file open."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found += [process.pid] if str(lock) in {file.path for file in process.open_files()} else []
+    return found
+
+
+def wait_for(pattern, place, process):
+    """Wait until a process has written such a file below `place`."""
+    until = time.monotonic() + 300
+    while not list(place.glob(pattern)):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.01)
+
+
+def test_a_data_set_of_the_paper_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
+    run, tmp_path, speech, pretrained, warm
+):
+    """In the first leg, in one that goes on from another, and after a kept one, then with Snakemake itself."""
+    calm = run("paper").folder / "results/tedlium"
+    made = small("paper", tmp_path / "checkout", speech, pretrained)
+    # Else a leg ends before its first rolling checkpoint; it does not change the weights.
+    (made.folder / "often.yaml").write_text("training: {checkpoint_every_steps: 1}\n")
+    command = [experiments.SNAKEMAKE, "--cores", "2", "tedlium", "--configfile", *made.configfiles, "often.yaml"]
+    options = {"cwd": made.folder, "env": {**os.environ, "PATH": warm}, "text": True, "start_new_session": True}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    results = made.folder / "results/tedlium"
+    for leg in (1, 2, 5):
+        process = subprocess.Popen(command, **options)
+        wait_for(f"runs/leg_{leg}/checkpoint-*/trainer_state.json", results, process)
+        (training,) = at_work(results / f"runs/leg_{leg}.lock")
+        os.kill(training, signal.SIGKILL)
+        if leg == 5:
+            os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        assert process.returncode, output
+        assert not list((results / "checkpoints").glob(f"**/leg_{leg}"))
+    assert "--unlock" in subprocess.run(command, **options).stdout
+    assert subprocess.run([*command, "--unlock"], **options).returncode == 0
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stdout
+    assert (results / "runs/training.log").read_text().count("continue at step") > 3
+
+    for leg in (3, 6):
+        ours, theirs = (
+            load_file(place / f"checkpoints/leg_{leg}/trainer/model.safetensors") for place in (results, calm)
+        )
+        ours, theirs = (np.concatenate([weights[key].ravel() for key in sorted(ours)]) for weights in (ours, theirs))
+        assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
+    for leg, search, split in [(6, "beam", "test"), *((leg, "greedy", "validation") for leg in range(1, 7))]:
+        ours, theirs = (
+            experiments.hypotheses(place, "tedlium", leg, search, split) for place in (made.folder, run("paper").folder)
+        )
+        assert ours == theirs
