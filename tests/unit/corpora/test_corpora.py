@@ -1,6 +1,7 @@
 """The sources: what a user's folder, manifest or Hub data set becomes, and what is said when it is wrong."""
 
 import json
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -367,6 +368,69 @@ def test_a_hub_data_set_with_a_wrong_column_or_split_says_so(parquet, tmp_path):
         hub.prepare({**source, "text_column": "sentence"}, tmp_path / "out", 1, console.progress)
     with pytest.raises(UserError, match="split `dev` can't be loaded"):
         hub.prepare({**source, "splits": ["dev"]}, tmp_path / "out", 1, console.progress)
+
+
+def hub_source(parquet, tmp_path, folder="hub", **columns):
+    """A local Hub data set of two rows: the columns of `parquet`, and what each row has instead."""
+    import datasets
+
+    source, _ = parquet
+    table = datasets.load_dataset(source["name"], split="test", cache_dir=str(tmp_path / "cache")).select(range(2))
+    for name, column in columns.items():
+        table = table.remove_columns(name).add_column(name, column) if isinstance(column, list) else column(table)
+    table.to_parquet(tmp_path / "made.parquet")
+    (tmp_path / folder / "data").mkdir(parents=True)
+    shutil.move(tmp_path / "made.parquet", tmp_path / folder / "data/test-00000-of-00001.parquet")
+    return {**source, "name": str(tmp_path / folder)}
+
+
+def test_class_labels_of_a_hub_data_set_are_their_names_and_numbers_are_kept(parquet, tmp_path):
+    import datasets
+
+    digits = datasets.ClassLabel(names=["zero", "one"])
+    labels = {"text": [0, 1], "speaker_id": lambda table: table.cast_column("text", digits)}
+    source = hub_source(parquet, tmp_path, **labels)
+    hub.prepare(source, tmp_path / "out", 1, console.progress)
+    assert [(u.text, u.speaker) for u in hub.utterances(source, "test", tmp_path / "out")] == [
+        ("zero", "0"),
+        ("one", "1"),
+    ]
+    source = hub_source(parquet, tmp_path, "numbers", text=[0, 7])
+    hub.prepare(source, tmp_path / "out2", 1, console.progress)
+    assert [u.text for u in hub.utterances(source, "test", tmp_path / "out2")] == ["0", "7"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["one", None]}, r"split test, row 1 \(from 0\): `text` is null"),
+        ({"speaker_id": ["ann", None]}, r"split test, row 1 \(from 0\): `speaker_id` is null"),
+        ({"audio": [{"bytes": b"x", "path": "x.wav"}, None]}, r"split test, row 1 \(from 0\): `audio` is null"),
+        (
+            {"audio": [{"bytes": b"", "path": None}] * 2, "text": [True, False]},
+            r"row 0 .*`text` must be text or a number",
+        ),
+        ({"text": [["one"], ["two"]]}, r"row 0 \(from 0\): `text` must be text or a number, not \['one'\]"),
+        ({"text": [1.5, float("nan")]}, r"row 1 \(from 0\): `text` must be text or a number, not nan"),
+        ({"audio": [1, 2]}, r"column `audio` is no audio but .*int64.*set source.audio_column"),
+        ({"audio": ["nowhere.wav"] * 2}, r"row 0 \(from 0\): `audio`: can't read 'nowhere.wav'"),
+    ],
+)
+def test_a_hub_row_that_is_no_utterance_is_named(parquet, tmp_path, columns, message):
+    with pytest.raises(UserError, match=message):
+        hub.prepare(hub_source(parquet, tmp_path, **columns), tmp_path / "out", 1, console.progress)
+
+
+@pytest.mark.parametrize("folder", ["x [v2]", "a?b", "a*b", "g::h", "$HOME", "brace{x}"])
+def test_the_path_of_a_local_hub_data_set_is_no_pattern(parquet, tmp_path, monkeypatch, folder):
+    hub_source(parquet, tmp_path, "aXb", text=["another", "data set"])
+    source = hub_source(parquet, tmp_path, folder, text=["one", "two"])
+    monkeypatch.chdir(source["name"])
+    for name in (source["name"], "."):
+        out = tmp_path / "out" / f"{len(name)}"
+        hub.prepare({**source, "name": name}, out, 1, console.progress)
+        assert [u.text for u in hub.utterances(source, "test", out)] == ["one", "two"]
+        assert [path.name for path in out.iterdir()] == ["test"]
 
 
 @pytest.mark.parametrize(
