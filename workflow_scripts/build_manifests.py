@@ -55,20 +55,37 @@ def read_split(source, corpus, split, names, args):
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"splits.{split}: {name} is named twice")
-        listed = source.utterances(corpus["source"], name, Path(corpus["folder"]))
+        utterances = source.utterances(corpus["source"], name, Path(corpus["folder"]))
         if len(names) > 1:
-            listed = (replace(utterance, id=f"{name}/{utterance.id}") for utterance in listed)
-        found, done = manifests.entries(listed, args.case, args.workers, f"read headers of {name}", args.rules)
+            utterances = (replace(utterance, id=f"{name}/{utterance.id}") for utterance in utterances)
+        found, done = manifests.entries(utterances, args.case, args.workers, f"read headers of {name}", args.rules)
         expected = getattr(source, "EXPECTED", {}).get(name)
         if expected and not corpus["source"]["allow_subset"]:
             hours = sum(entry.get("duration", 0) for entry in found) / 3600
             published.check_counts(len(found), hours, expected, f"{corpus['source']['type']} {name}")
+        if hasattr(source, "unlisted"):
+            listed = [entry["audio_filepath"] for entry in found]
+            tell_unlisted(source.unlisted(corpus["source"], name, listed), split, corpus["source"])
         entries += found
         for rule, did in done.items():
             total = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
             total["utterances"] += did["utterances"]
             total["examples"] = (total["examples"] + did["examples"])[: manifests.EXAMPLES]
     return sorted(entries, key=lambda entry: entry["id"]), cleaning
+
+
+def tell_unlisted(audio, split, source):
+    """Audio without a row is a warning; of a test split it would be missing from the score."""
+    if not audio:
+        return
+    first = os.fsencode(audio[0]).decode("utf-8", "replace")
+    message = f"split {split}: {len(audio)} audio files are in no row of the listing, such as {first}"
+    if split.startswith("test") and not source.get("allow_unlisted"):
+        raise UserError(
+            f"{message}: the test set would be scored without them: list them, move them away, or accept it with "
+            "source.allow_unlisted: true"
+        )
+    console.log.warning("%s", message)
 
 
 def describe(summary):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import subprocess
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rnnt.errors import UserError
@@ -36,7 +40,7 @@ def read_json(path: str | Path) -> dict:
     """Read a JSON file. Raises UserError naming the file when it is not one."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: not a readable JSON file ({error})") from None
 
 
@@ -60,21 +64,69 @@ def _seal(value: dict) -> str:
 
 def read_jsonl(path: str | Path) -> list[dict]:
     """Read one JSON object a line. Raises UserError naming file and line where that fails."""
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple[int, dict]]:
+    """The objects of `read_jsonl`, each with the number of its line in the file; blank lines are passed over.
+
+    With `as_written` a number is the text that stands there: 1.10 is not 1.1. Raises UserError naming file and line for
+    what is no JSON (NaN, Infinity), a key given twice, half a character (a lone surrogate) and nesting without end.
+    """
     try:
-        lines = Path(path).read_bytes().splitlines()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: is UTF-16: convert it to UTF-8")
+    numbers = {"parse_int": str, "parse_float": str} if as_written else {}
+    decoder = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_constant=_no_constant, **numbers)
+    for number, line in enumerate(data.splitlines(), 1):
+        where = f"{path}:{number}"
         try:
-            row = json.loads(line.decode("utf-8-sig")) if line.strip() else None
+            text = line.decode("utf-8-sig").strip()
+            if not text:
+                continue
+            row = decoder.decode(text)
+            if b"\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{where}: half a character (a lone surrogate): write the file anew as UTF-8") from None
+        except RecursionError:
+            raise UserError(f"{where}: expected one JSON object a line, not one nested so deeply") from None
         except ValueError as error:
-            raise UserError(f"{path}:{number}: expected one JSON object a line, UTF-8 ({error})") from None
-        if row is not None and not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: expected one JSON object a line, got {type(row).__name__}")
-        if row is not None:
-            rows.append(row)
-    return rows
+            raise UserError(f"{where}: expected one JSON object a line, UTF-8 ({error})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: expected one JSON object a line, not {reprlib.repr(row)}")
+        yield number, row
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {reprlib.repr(twice)} is given twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def existing(path: str) -> str | None:
+    """The file's path, or that of the file whose name is the same in another normal form of Unicode; None without one.
+
+    macOS writes names decomposed (NFD), most listings are composed (NFC).
+    """
+    if os.path.isfile(path):
+        return path
+    found = ""
+    for part in Path(path).parts:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((place for form in forms if os.path.exists(place := os.path.join(found, form))), None)
+        if found is None:
+            return None
+    return found if os.path.isfile(found) else None
 
 
 def link(source: str | Path, target: str | Path) -> None:

@@ -310,6 +310,49 @@ def test_audio_without_a_transcript_and_the_reverse_are_named(tmp_path):
         listed(switchboard, switchboard_source(tmp_path), "train")
 
 
+def test_a_conversation_or_reference_that_is_there_twice_is_a_choice_left_open(tmp_path):
+    trees.switchboard(tmp_path)
+    (tmp_path / "LDC97S62/again").mkdir()
+    (tmp_path / "LDC97S62/again/SW02001.sph").symlink_to("../swb1_d1/data/sw02001.sph")
+    assert listed(switchboard, switchboard_source(tmp_path), "train")
+    (tmp_path / "LDC97S62/again/SW02001.sph").unlink()
+    trees.telephone(tmp_path / "LDC97S62/again/SW02001.sph", 12, 1)
+    with pytest.raises(UserError, match=r"SW02001.sph and .*sw02001.sph: two recordings of one conversation: keep one"):
+        listed(switchboard, switchboard_source(tmp_path), "train")
+    (stm,) = (tmp_path / "eval2000").rglob("hub5e00.english.*.stm")
+    (stm.parent / "hub5e00.english.later.stm").write_text(stm.read_text() + ";; another\n")
+    with pytest.raises(UserError, match="two references that differ: keep one"):
+        listed(switchboard, switchboard_source(tmp_path), "test_callhome")
+
+
+def test_a_table_of_speakers_with_a_quote_left_open_names_its_line_and_no_name_is_none(tmp_path):
+    trees.switchboard(tmp_path)
+    table = tmp_path / "LDC97S62/conv_tab.csv"
+    table.write_text('\n2001,"Y,1020,1044,303,0,910304\n2005,"Y",1033,1020,303,0,910304\n')
+    with pytest.raises(UserError, match=r"conv_tab.csv:2: unexpected end of data: is a quote left open"):
+        listed(switchboard, switchboard_source(tmp_path), "train")
+    table.write_text('2001,"Y", ,1044,303,0,910304\n2005,"Y",1033,1020,303,0,910304\n')
+    found = listed(switchboard, {**switchboard_source(tmp_path), "validation_utterances": 0}, "train")
+    assert {entry["speaker"] for entry in found.values()} == {"sw02001-A", "1044", "1033", "1020"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("nan", "1"), ("0", "nan"), ("0", "inf"), ("0", "1e999"), ("1_0", "2_0"), ("a", "1"), ("-inf", "1")],
+)
+def test_times_that_are_no_numbers_are_refused(start, end):
+    with pytest.raises(UserError, match="x:1: expected start and end in seconds, got "):
+        published.seconds(start, end, "x:1")
+
+
+def test_a_byte_order_mark_is_no_text_and_a_nul_is_named(tmp_path):
+    (tmp_path / "x").write_bytes("\ufeffone\n\ntwo\0\n".encode())
+    lines = published.lines(tmp_path / "x")
+    assert next(lines) == (1, "one")
+    with pytest.raises(UserError, match="x:3: holds a NUL character"):
+        next(lines)
+
+
 def test_a_sphere_header_that_lies_is_noticed(tmp_path):
     trees.switchboard(tmp_path)
     path = tmp_path / "LDC97S62/swb1_d1/data/sw02001.sph"

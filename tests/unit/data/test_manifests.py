@@ -1,6 +1,8 @@
 """Manifests: the filter, what is dropped and why, and test splits that stay whole."""
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +80,9 @@ def test_a_test_split_is_whole_and_an_unreadable_utterance_in_it_is_an_error(cor
     done = build(corpus, {"train": "all", "test": "all"})
     assert done.returncode == 1
     assert "metadata.csv:6" in done.stderr and "broken.flac" in done.stderr and "Traceback" not in done.stderr
-    listing.write_text(
-        "\n".join(line for line in listing.read_text().splitlines() if "broken" not in line and "empty" not in line)
-    )
+    for name in ("broken.flac", "empty.wav"):
+        (listing.parent / name).unlink()
+        listing.write_text("\n".join(line for line in listing.read_text().splitlines() if name not in line))
     done = build(corpus, {"train": "all", "test": "all"})
     assert done.returncode == 0, done.stderr
     ids = [row["id"] for row in manifests.read(corpus / "manifests/test.jsonl")]
@@ -94,6 +96,51 @@ def test_a_row_that_names_a_missing_file_is_an_error_with_its_line(corpus):
     assert "metadata.csv:4: no such file" in done.stderr
 
 
+def test_audio_that_no_row_lists_is_counted_and_an_error_in_a_test_split(corpus):
+    (corpus / "corpus/all/metadata.csv").write_text("file_name,text\ngood.flac,one\n")
+    told = r"split {}: 6 audio files are in no row of the listing, such as \S+/all/broken.flac"
+    done = build(corpus, {"train": "all"})
+    assert done.returncode == 0 and re.search(told.format("train"), done.stderr)
+    done = build(corpus, {"test_all": "all"})
+    assert done.returncode == 1 and re.search(told.format("test_all") + ".*source.allow_unlisted: true", done.stderr)
+    description = json.loads((corpus / "corpus.json").read_text())
+    description["source"]["allow_unlisted"] = True
+    (corpus / "corpus.json").write_text(json.dumps(description))
+    done = build(corpus, {"test_all": "all"})
+    assert done.returncode == 0 and re.search(told.format("test_all"), done.stderr)
+
+
+@pytest.mark.parametrize(("listed", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_the_other_normal_form_is_found(tmp_path, listed, there):
+    listed, there = (unicodedata.normalize(form, "übung/é.wav") for form in (listed, there))
+    (tmp_path / there).parent.mkdir()
+    path = tone(tmp_path / there, 1)
+    ((found,), _) = manifests.entries([Utterance("a", str(tmp_path / listed), "t")], "keep", 1, "")
+    assert (found["audio_filepath"], found["duration"]) == (path, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ü" * 150 + ".wav", "list:7: File name too long: "),
+        ("folder", "list:7: not a file: "),
+        ("x.wav/y.wav", "list:7: Not a directory: "),
+        ("x.wav ", r"list:7: no such file: .*x.wav  \(its name ends with a space\)"),
+    ],
+)
+def test_a_name_that_can_be_no_file_is_one_line(tmp_path, name, message):
+    tone(tmp_path / "x.wav", 1)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=message):
+        manifests.entries([Utterance("a", str(tmp_path / name), "t", origin="list:7")], "keep", 1, "")
+
+
+def test_a_manifest_is_read_with_the_numbers_of_its_lines(tmp_path):
+    (tmp_path / "train.jsonl").write_text('\n\n{"id": "a", "audio_filepath": "x", "duration": 1}\n')
+    with pytest.raises(UserError, match="train.jsonl:3: no `text`"):
+        manifests.read(tmp_path / "train.jsonl")
+
+
 def test_a_split_with_nothing_left_says_why(corpus):
     (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,one\nshort.flac,two\n")
     done = build(corpus, {"train": "all"})
@@ -102,9 +149,11 @@ def test_a_split_with_nothing_left_says_why(corpus):
 
 
 def test_a_test_split_without_a_word_is_refused_before_anything_is_trained(corpus):
-    (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,\nshort.flac,\n")
-    done = build(corpus, {"test": "all"})
-    assert done.returncode == 1 and "split test: none of its 2 references has a word" in done.stderr
+    (corpus / "corpus/mute").mkdir()
+    tone(corpus / "corpus/mute/x.flac", 1)
+    (corpus / "corpus/mute/metadata.csv").write_text("file_name,text\nx.flac,\n")
+    done = build(corpus, {"test": "mute"})
+    assert done.returncode == 1 and "split test: none of its 1 references has a word" in done.stderr
 
 
 def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):

@@ -9,6 +9,7 @@ import soundfile
 from accelerate.data_loader import BatchSamplerShard
 
 from conftest import SHARED_DATA
+from rnnt import files
 from rnnt.data import manifests, tokenizers
 from rnnt.errors import UserError
 from rnnt.training import batching
@@ -140,3 +141,35 @@ def test_batches_hold_audio_and_tokens_with_their_lengths(prepared, tmp_path):
     durations, tokens = batching.sizes(dataset, tokenizer)
     assert durations.tolist() == [row["duration"] for row in rows]
     assert tokens[:4].tolist() == batch["token_lengths"].tolist()
+
+
+def dataset_of(manifest, tokenizer, cache):
+    return batching.load_dataset(manifest, tokenizer, 16000, cache).with_format(None)
+
+
+@pytest.mark.parametrize("folder", ["plain", "x [v2]", "a*b", "a?b", "g::h", "$HOME", "brace{x}"])
+def test_a_manifest_s_path_is_no_pattern_and_its_texts_no_dates(prepared, tmp_path, folder):
+    tokenizer = prepared / "tokenizer/tokenizer.model"
+    rows = [
+        {"id": "2021-01-01", "audio_filepath": "2021-01-02", "duration": 1, "text": "2021-02-02", "speaker": "0"},
+        {"id": "7", "audio_filepath": "x [v2]/y.flac", "offset": 0.1, "duration": 2.5, "channel": 0, "text": "é\u2028"},
+        {"id": "long", "audio_filepath": "z", "duration": 3.25, "text": "so " * 1_000_000, "other": [{"a": 1}]},
+    ]
+    columns = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
+    for place in (tmp_path / folder, tmp_path / "aXb"):
+        files.write_jsonl(place / "train.jsonl", rows if place.name == folder else rows[:1])
+    found = dataset_of(tmp_path / folder / "train.jsonl", tokenizer, tmp_path / folder / "cache")
+    assert list(found) == [{name: row.get(name) for name in columns} for row in rows]
+    assert found.cache_files, "mapped, not in memory"
+    # Edited within the same second, of the same length.
+    files.write_jsonl(tmp_path / folder / "train.jsonl", [{**row, "id": row["id"][::-1]} for row in rows])
+    found = dataset_of(tmp_path / folder / "train.jsonl", tokenizer, tmp_path / folder / "cache")
+    assert found["id"][:] == ["10-10-1202", "7", "gnol"]
+
+
+@pytest.mark.parametrize("line", ["", '{"id": 7, "text": "a"}', "[1]", '{"id": "a", "id": "b"}', '{"id": "a"'])
+def test_what_is_no_manifest_is_one_line(prepared, tmp_path, line):
+    (tmp_path / "train.jsonl").write_text(line)
+    with pytest.raises(UserError, match="train.jsonl: not a manifest of this pipeline") as error:
+        dataset_of(tmp_path / "train.jsonl", prepared / "tokenizer/tokenizer.model", tmp_path / "cache")
+    assert "\n" not in str(error.value) and not list((tmp_path / "cache").iterdir())

@@ -3,8 +3,9 @@
 prepare(source, folder, workers, progress)   make or fetch the audio under `folder`; restartable
 utterances(source, split, folder)            list the utterances of one split of the source
 
-A module may also have EXPECTED, the published size of its splits, and FOLDER_KEYS, the keys of the source that decide
-which folder its audio goes to (all, where it has none).
+A module may also have EXPECTED, the published size of its splits; FOLDER_KEYS, the keys of the source that decide which
+folder its audio goes to (all, where it has none); unlisted(source, split, listed), the audio beside a listing that is
+none of its files.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
             id=Path(row["path"]).stem,
             audio_filepath=str(table.parent / "clips" / row["path"]),
             text=row["sentence"],
-            speaker=row["client_id"],
+            speaker=row["client_id"] or None,
             origin=f"{table}:{number}",
             rules="common_voice",
         )

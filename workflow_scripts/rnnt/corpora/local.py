@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+import math
+import os
+import re
+import reprlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from rnnt import files
+from rnnt import console, files
 from rnnt.corpora import Utterance
 from rnnt.errors import UserError
 
+FOLDER_KEYS = ("type", "path")
 METADATA = ("metadata.csv", "metadata.jsonl")
 TEXT_COLUMNS = ("transcription", "text")
+METADATA_COLUMNS = ("file_name", *TEXT_COLUMNS, "speaker")
+MANIFEST_COLUMNS = ("audio_filepath", "text", "offset", "duration", "channel", "speaker", "id")
+# What counts as audio beside a listing, whether it can be read or not.
+AUDIO = set(
+    ".wav .flac .mp3 .ogg .oga .opus .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .mp2 .m4a .aac .wma .webm "
+    ".amr".split()
+)
+ROUNDING = 0.05  # seconds below 0 that an offset may lie: published times are rounded
 
 
 def prepare(source: dict, folder: Path, workers: int, progress) -> None:
@@ -26,100 +43,257 @@ def prepare(source: dict, folder: Path, workers: int, progress) -> None:
 def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
     """List a split: the folder `path`/`split` with its metadata file, or the NeMo manifest `path`/`split`.
 
-    Raises UserError naming file and line of what is missing.
+    An id is the file's name without its suffix, in a manifest with the offset, unless that occurs twice: then with all
+    that tells the utterances apart. Raises UserError naming file and line of what is missing or wrong.
     """
-    place = Path(source["path"]) / split
-    if place.is_file():
-        yield from _nemo_manifest(place)
-    elif place.is_dir():
-        yield from _metadata(place)
-    else:
-        raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest")
+    place = Path(source["path"], split)
+    found = _listings(source, split)
+    if len(found) > 1:
+        one, other = found[0], found[-1]
+        cure = "remove one" if other.parent == place else f"name {other.name} in `splits`, or the folder as {split}/"
+        raise UserError(f"{place}: listed by {one} and by {other}: which is it? {cure}")
+    if os.path.isfile(place):
+        return _distinct(_nemo_manifest(place))
+    if not os.path.isdir(place):
+        raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest{_hint(found)}")
+    if not found or found[0].parent != place:
+        raise UserError(f"{place}: holds no {' or '.join(METADATA)}{_hint(found)}")
+    return _distinct(_metadata(found[0]))
 
 
 def listing(source: dict, split: str) -> Path | None:
     """The file that lists a split, None where there is none (yet)."""
-    place = Path(source["path"]) / split
-    candidates = [place] if place.is_file() else [place / name for name in METADATA]
-    return next((path for path in candidates if path.is_file()), None)
+    return next(iter(_listings(source, split)), None)
 
 
-def _metadata(place: Path) -> Iterator[Utterance]:
-    path = next((place / name for name in METADATA if (place / name).is_file()), None)
-    if path is None:
-        raise UserError(f"{place}: holds no {' or '.join(METADATA)}")
-    rows = _csv_rows(path) if path.suffix == ".csv" else enumerate(files.read_jsonl(path), 1)
-    for line, row in rows:
-        where = f"{path}:{line}"
-        name, text = _field(row, ("file_name",), where), _field(row, TEXT_COLUMNS, where)
-        yield Utterance(
-            id=_without_suffix(name, where),
-            audio_filepath=str(place / name),
-            text=text,
-            speaker=str(row["speaker"]) if row.get("speaker") else None,
+def unlisted(source: dict, split: str, listed: Iterable[str]) -> list[str]:
+    """Audio files in the folder of a split, and below, that are none of `listed`; of a NeMo manifest none.
+
+    A folder below with a metadata file is a split of its own; what begins with a dot is hidden.
+    """
+    place = str(Path(source["path"], split))
+    known = {_real(path) for path in listed}
+    found = []
+    for folder, below, names in os.walk(place):
+        if folder != place and set(METADATA) & set(names):
+            below.clear()
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in names if _is_audio(name) and not name.startswith(".")]
+    return sorted(path for path in found if _real(path) not in known)
+
+
+def _real(path: str) -> str:
+    return unicodedata.normalize("NFC", os.path.realpath(path))
+
+
+def _listings(source: dict, split: str) -> list[Path]:
+    """What may list a split, the file of its own name first; a folder is meant where the name ends with a slash."""
+    place = Path(source["path"], split)
+    beside = [] if split.endswith("/") else [Path(f"{place}{suffix}") for suffix in (".json", ".jsonl")]
+    candidates = [place] if os.path.isfile(place) else [*(place / name for name in METADATA), *beside]
+    return [path for path in candidates if os.path.isfile(path)]
+
+
+def _hint(found: list[Path]) -> str:
+    return f": is {found[0].name} the listing? name it in `splits`" if found else ""
+
+
+def _distinct(found: Iterable[tuple[Utterance, str | None]]) -> Iterator[Utterance]:
+    """The utterances. Those whose id occurs twice get the long id that comes with each, where one does."""
+    found = list(found)
+    while True:
+        counts = Counter(utterance.id for utterance, _ in found)
+        short = [n for n, (utterance, long) in enumerate(found) if long not in (None, utterance.id)]
+        clashes = [n for n in short if counts[found[n][0].id] > 1]
+        if not clashes:
+            return (utterance for utterance, _ in found)
+        for n in clashes:
+            found[n] = replace(found[n][0], id=found[n][1]), found[n][1]
+
+
+def _metadata(path: Path) -> Iterator[tuple[Utterance, str]]:
+    rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path, METADATA_COLUMNS)
+    for where, row in rows:
+        name = _file_name(row, "file_name", where)
+        utterance = Utterance(
+            id=str(Path(name).with_suffix("")),
+            audio_filepath=str(path.parent / name),
+            text=_text(row, TEXT_COLUMNS, where),
+            speaker=_speaker(row, where),
             origin=where,
         )
+        yield utterance, str(Path(name))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} fields")
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}: is a quote left open?") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
-
-
-def _field(row: dict, names: tuple[str, ...], where: str) -> str:
-    for name in names:
-        if isinstance(row.get(name), str | int | float):
-            return str(row[name])
-        if name in row:
-            raise UserError(f"{where}: `{name}` must be text, not {row[name]!r}")
-    raise UserError(f"{where}: no column `{'` or `'.join(names)}` (found: {', '.join(map(str, row))})")
-
-
-def _nemo_manifest(path: Path) -> Iterator[Utterance]:
-    for line, row in enumerate(files.read_jsonl(path), 1):
-        where = f"{path}:{line}"
-        name = _field(row, ("audio_filepath",), where)
-        audio = Path(name)
-        if not audio.is_absolute() and not audio.is_file():
-            audio = path.parent / audio
-        try:
-            offset = float(row.get("offset") or 0)
-            seconds = float(row["duration"]) if row.get("duration") is not None else None
-        except (TypeError, ValueError):
-            raise UserError(f"{where}: offset and duration must be numbers, in seconds") from None
-        yield Utterance(
-            id=str(row.get("id") or _segment_id(_without_suffix(name, where), offset, row.get("channel"))),
-            audio_filepath=str(audio),
-            text=_field(row, ("text",), where),
+def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
+    for where, row in _json_rows(path, MANIFEST_COLUMNS):
+        name = _file_name(row, "audio_filepath", where)
+        offset, duration = _seconds(row, "offset", where) or 0.0, _seconds(row, "duration", where)
+        if offset < -ROUNDING:
+            raise UserError(f"{where}: offset must not be below 0 s, as {offset:g} is")
+        if duration is not None and duration <= 0:
+            raise UserError(f"{where}: duration must be above 0 s, not {duration:g}")
+        offset = offset if offset > 0 else 0.0
+        channel = _channel(row, where)
+        suffix = "" if channel is None else f"-ch{channel}"
+        end = "end" if duration is None else round(offset + duration, 6)
+        own = _optional(row, "id", where)
+        utterance = Utterance(
+            id=own or f"{Path(name).with_suffix('')}-{offset:.3f}{suffix}",
+            audio_filepath=_audio_path(name, path.parent, where),
+            text=_text(row, ("text",), where),
             offset=offset,
-            duration=seconds,
-            channel=_channel(row, where),
-            speaker=str(row["speaker"]) if row.get("speaker") is not None else None,
+            duration=duration,
+            channel=channel,
+            speaker=_speaker(row, where),
             origin=where,
         )
+        yield utterance, None if own else f"{Path(name)}-{offset}-{end}{suffix}"
+
+
+def _audio_path(name: str, folder: Path, where: str) -> str:
+    """As NeMo has it: relative to the working directory, or to the manifest's folder where the former has no file."""
+    beside = folder / name
+    if not os.path.isfile(name):
+        return str(beside)
+    if os.path.isfile(beside) and not os.path.samefile(name, beside):
+        raise UserError(f"{where}: {name} is both in the working directory and in {folder}: write its whole path")
+    return str(Path(name))
+
+
+def _json_rows(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+    names: dict[tuple, list[str]] = {}  # of each set of keys, found once
+    told: set[str] = set()
+    for line, row in files.numbered_jsonl(path, as_written=True):
+        where, keys = f"{path}:{line}", tuple(row)
+        if keys not in names:
+            names[keys] = _columns(keys, known, where, told)
+        yield where, dict(zip(names[keys], row.values(), strict=True))
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    columns: list[str] = []
+    for line, fields in _csv_records(path):
+        where = f"{path}:{line}"
+        if not columns:
+            columns = _columns(fields, METADATA_COLUMNS, where, set())
+            for names in (("file_name",), TEXT_COLUMNS):
+                if not set(names) & set(columns):
+                    raise UserError(f"{where}: {_no_column(names, fields)}{_advice(fields)}")
+        elif len(fields) != len(columns):
+            raise UserError(f"{where}: expected {len(columns)} fields, not {len(fields)}")
+        else:
+            yield where, dict(zip(columns, fields, strict=True))
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Fields of each record that is not blank, and the line it begins in."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f'{path}:{line}: not UTF-8: convert it, or save it as "CSV UTF-8"') from None
+    if "\0" in text:
+        raise UserError(
+            f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL character: is it UTF-16?"
+        )
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True), 1
+    try:
+        for fields in reader:
+            if reader.line_num > line and (name := _swallowed(fields, path.parent)):
+                raise UserError(f"{path}:{line}: a field goes on over {name} in the lines after: is a quote left open?")
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}:{line}: {error}: is a quote left open?") from None
+
+
+def _swallowed(fields: list[str], folder: Path) -> str | None:
+    """The audio file that a field with line breaks names, as it does where it holds the rows after it."""
+    lines = (line for field in fields if len(field.splitlines()) > 1 for line in field.splitlines())
+    cells = (cell.strip(' "') for line in lines for cell in line.split(","))
+    return next((cell for cell in cells if _is_audio(cell) or os.path.isfile(folder / cell)), None)
+
+
+def _is_audio(name: str) -> bool:
+    return Path(name).suffix.lower() in AUDIO
+
+
+def _columns(found: Iterable[str], known: tuple[str, ...], where: str, told: set[str]) -> list[str]:
+    """The names of columns, those that are `known` as they are there. Raises UserError where two are the same."""
+    lower = {name: name.strip().lower() for name in found}
+    names = [lower[name] if lower[name] in known else name for name in found]
+    for group in (TEXT_COLUMNS, *((name,) for name in known)):
+        same = [f"`{name}`" for name in found if lower[name] in group and lower[name] in known]
+        if len(same) > 1:
+            raise UserError(f"{where}: columns {' and '.join(same)}: which is it? keep one, or rename the other")
+    changed = [f"`{name}` for `{taken}`" for name, taken in zip(found, names, strict=True) if name != taken]
+    if set(changed) - told:
+        told.update(changed)
+        console.log.warning("%s: takes column %s", where, ", ".join(changed))
+    return names
+
+
+def _no_column(names: tuple[str, ...], found: Iterable[str]) -> str:
+    return f"no column `{'` or `'.join(names)}` (found: {' '.join(', '.join(found).split())[:200]})"
+
+
+def _advice(header: list[str]) -> str:
+    if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), None)):
+        return f": fields are separated by {sign!r}, expected commas"
+    return ": expected a first line of column names" if any(map(_is_audio, header)) else ""
+
+
+def _text(row: dict, names: tuple[str, ...], where: str) -> str:
+    name = next((name for name in names if name in row), None)
+    if name is None:
+        raise UserError(f"{where}: {_no_column(names, row)}")
+    if not isinstance(row[name], str):
+        raise UserError(f"{where}: `{name}` must be text or a number, not {reprlib.repr(row[name])}")
+    if "\0" in row[name]:
+        raise UserError(f"{where}: `{name}` holds a NUL character")
+    return row[name]
+
+
+def _optional(row: dict, name: str, where: str) -> str | None:
+    return None if row.get(name) is None else _text(row, (name,), where) or None
+
+
+def _speaker(row: dict, where: str) -> str | None:
+    return (_optional(row, "speaker", where) or "").strip() or None
+
+
+def _file_name(row: dict, column: str, where: str) -> str:
+    name = _text(row, (column,), where)
+    if not Path(name).name:
+        raise UserError(f"{where}: no file name")
+    if len(name.splitlines()) > 1:
+        raise UserError(f"{where}: a file name with a line break, {reprlib.repr(name)}: is a quote left open?")
+    return name
+
+
+def _seconds(row: dict, name: str, where: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if isinstance(value, str) and "_" not in value else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise UserError(f"{where}: {name} must be a number, in seconds, not {reprlib.repr(value)}")
+    return seconds
 
 
 def _channel(row: dict, where: str) -> int | None:
     channel = row.get("channel")
-    if channel is not None and (not isinstance(channel, int) or channel < 0):
-        raise UserError(f"{where}: channel must be a number from 0, not {channel!r}")
-    return channel
-
-
-def _without_suffix(name: str, where: str) -> str:
-    if not Path(name).name:
-        raise UserError(f"{where}: no file name")
-    return str(Path(name).with_suffix(""))
-
-
-def _segment_id(stem: str, offset: float, channel: int | None) -> str:
-    return f"{stem}-{offset:.3f}" + ("" if channel is None else f"-ch{channel}")
+    if channel is None:
+        return None
+    if not isinstance(channel, str) or not re.fullmatch(r"[0-9]{1,4}", channel):
+        raise UserError(f"{where}: channel must be a number from 0, not {reprlib.repr(channel)}")
+    return int(channel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,16 +80,18 @@ def root(folder: Path, archive: Archive, path: str | None) -> Path:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers. Raises UserError naming the line that is not UTF-8."""
+    """The lines of a text file with their numbers, blank ones left out. Raises UserError naming one that is no text."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         try:
             text = line.decode("utf-8").strip("\r")
         except UnicodeDecodeError:
             raise UserError(f"{path}:{number}: not UTF-8: the file is damaged, or was converted") from None
+        if "\0" in text:
+            raise UserError(f"{path}:{number}: holds a NUL character: the file is damaged, or was converted")
         if text.strip():
             yield number, text
 
@@ -97,7 +101,9 @@ def seconds(start: str, end: str, where: str) -> tuple[float, float]:
     try:
         begins, ends = float(start), float(end)
     except ValueError:
-        raise UserError(f"{where}: expected start and end in seconds, got {start} and {end}") from None
+        begins = math.nan
+    if "_" in start + end or not (math.isfinite(begins) and math.isfinite(ends)):
+        raise UserError(f"{where}: expected start and end in seconds, got {start} and {end}")
     if not 0 <= begins < ends:
         raise UserError(f"{where}: the segment ends at {end} s, before or where it begins, at {start} s")
     return begins, round(ends - begins, 6)

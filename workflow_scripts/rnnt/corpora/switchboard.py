@@ -118,17 +118,27 @@ def _audio(path: str, pattern: str) -> dict[str, Path]:
     if not root.is_dir():
         raise UserError(f"{path}: no such folder")
     found = (p for p in root.rglob("*") if p.suffix.lower() == ".sph" and p.stem.lower().startswith(pattern[:-1]))
-    return {file.stem.lower(): file for file in sorted(found)}
+    audio: dict[str, Path] = {}
+    for file in sorted(found):
+        other = audio.get(file.stem.lower(), file)
+        if file != other and not file.samefile(other):
+            raise UserError(f"{other} and {file}: two recordings of one conversation: keep one below {path}")
+        audio[file.stem.lower()] = file
+    return audio
 
 
 def _speakers(path: str) -> dict[tuple[str, str], str]:
     """The real speakers of each side, where LDC's conv_tab.csv is: conversation, active, caller A, caller B, ..."""
     speakers = {}
     for table in sorted(Path(path).expanduser().rglob("conv_tab.csv"))[:1]:
-        for row in csv.reader(line for _, line in published.lines(table)):
+        for number, line in published.lines(table):
+            try:
+                (row,) = csv.reader([line], strict=True)
+            except csv.Error as error:
+                raise UserError(f"{table}:{number}: {error}: is a quote left open?") from None
             if len(row) >= 4 and row[0].strip().isdigit():
                 speakers[row[0].strip(), "A"], speakers[row[0].strip(), "B"] = row[2].strip(), row[3].strip()
-    return speakers
+    return {side: speaker for side, speaker in speakers.items() if speaker}
 
 
 def _stm(source: dict) -> Path:
@@ -140,6 +150,8 @@ def _stm(source: dict) -> Path:
     found = sorted(Path(transcripts).expanduser().rglob("hub5e00.english.*.stm"))
     if not found:
         raise UserError(f"{transcripts}: no hub5e00.english.*.stm below it (LDC2002T43): set source.hub5_transcripts")
+    if len({path.read_bytes() for path in found}) > 1:
+        raise UserError(f"{found[0]} and {found[-1]}: two references that differ: keep one, or set hub5_transcripts")
     return found[0]
 
 

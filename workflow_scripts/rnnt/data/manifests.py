@@ -6,6 +6,7 @@ One JSON object a line (https://docs.nvidia.com/nemo-framework, "ASR manifest"),
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,7 +44,7 @@ def entries(
             found = list(progress(pool.imap(measure, utterances, chunksize=64), len(utterances), label))
     for entry, _ in found:
         if entry.get("missing"):
-            raise UserError(f"{entry['origin']}: no such file: {entry['audio_filepath']}")
+            raise UserError(f"{entry['origin']}: {entry['missing']}")
     found.sort(key=lambda pair: pair[0]["id"])
     texts = {utterance.id: utterance.text for utterance in utterances}
     cleaning: dict[str, dict] = {}
@@ -66,23 +67,24 @@ def _clean_entry(utterance: Utterance, case: str, rules: str) -> tuple[dict, lis
 
 
 def _entry(utterance: Utterance) -> dict:
-    entry = {"id": utterance.id, "audio_filepath": utterance.audio_filepath}
+    path = files.existing(utterance.audio_filepath)
+    if path is None:
+        return {"id": utterance.id, "missing": _missing(utterance.audio_filepath), "origin": utterance.origin}
+    entry = {"id": utterance.id, "audio_filepath": path}
     if utterance.offset:
         entry["offset"] = utterance.offset
-    if not Path(utterance.audio_filepath).is_file():
-        return {**entry, "missing": True, "origin": utterance.origin}
     try:
-        length, channels = _inspect(utterance.audio_filepath)
+        length, channels = _inspect(path)
     except UserError as error:
         return {**entry, "unreadable": str(error), "origin": utterance.origin}
     left = length - utterance.offset
     seconds = left if utterance.duration is None else utterance.duration
     # Published times are rounded: half a tenth of a second past the end is not an error.
     if seconds <= 0 or seconds > left + 0.05:
-        reason = f"{utterance.audio_filepath}: the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
+        reason = f"{path}: the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
         return {**entry, "unreadable": reason, "origin": utterance.origin}
     if utterance.channel is not None and utterance.channel >= channels:
-        reason = f"{utterance.audio_filepath}: has no channel {utterance.channel}, only {channels}"
+        reason = f"{path}: has no channel {utterance.channel}, only {channels}"
         return {**entry, "unreadable": reason, "origin": utterance.origin}
     entry["duration"] = round(min(seconds, left), 6)
     if utterance.channel is not None:
@@ -92,6 +94,16 @@ def _entry(utterance: Utterance) -> dict:
     if utterance.stm is not None:
         entry["stm"] = utterance.stm
     return entry
+
+
+def _missing(path: str) -> str:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return f"no such file: {path}" + (" (its name ends with a space)" if path != path.rstrip() else "")
+    except (OSError, ValueError) as error:
+        return f"{getattr(error, 'strerror', error)}: {path}"
+    return f"not a file: {path}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -105,7 +117,7 @@ def keep_all(found: list[dict], split: str) -> list[dict]:
         if "unreadable" in entry:
             raise UserError(
                 f"{entry['origin']}: {entry['unreadable']}: an utterance of {split} that can't be read would be "
-                "missing from the score: mend the file, or take it out of the test set"
+                "missing from the score: mend the file, or take it and its row out of the test set"
             )
     return found
 
@@ -152,9 +164,10 @@ def _size(rows: list[dict]) -> dict:
 
 def read(path: str | Path) -> list[dict]:
     """Read a manifest. Raises UserError naming the line that lacks a needed key."""
-    rows = files.read_jsonl(path)
-    for number, row in enumerate(rows, 1):
+    rows = []
+    for number, row in files.numbered_jsonl(path):
         for key in ("id", "audio_filepath", "duration", "text"):
             if key not in row:
                 raise UserError(f"{path}:{number}: no `{key}`: not a manifest of this pipeline")
+        rows.append(row)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rnnt import files
 from rnnt.data import audio, tokenizers
 from rnnt.errors import UserError
 
 ALIKE = 0.05  # durations of one bucket: it starts with the longest and ends this share below
+BLOCK = 1 << 20  # bytes of a manifest that are read together
 FULL_BATCHES = 2  # or with so many full batches, whichever is more, so that a small corpus is shuffled too
 
 
@@ -21,15 +24,11 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     """A Hugging Face `Dataset` of a manifest, memory-mapped from `cache`.
 
     An item has `id`, `audio`, float32 [samples] at `sample_rate` Hz, and `tokens`, a list of token ids.
+    Raises UserError when the manifest is none.
     """
     import datasets
 
-    datasets.disable_progress_bars()
-    # Stated, as types inferred from the first lines of a large manifest need not hold for the last.
-    kinds = {"offset": "float64", "duration": "float64", "channel": "int32"}
-    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
-    features = datasets.Features({name: datasets.Value(kinds.get(name, "string")) for name in names})
-    dataset = datasets.Dataset.from_json(str(manifest), features=features, cache_dir=str(cache))
+    dataset = datasets.Dataset.from_file(str(_arrow_file(manifest, cache)))
     processor = tokenizers.load(tokenizer.read_bytes())
 
     def decode(rows: dict[str, list]) -> dict[str, list]:
@@ -45,6 +44,42 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
         }
 
     return dataset.with_transform(decode)
+
+
+def _arrow_file(manifest: Path, cache: Path) -> Path:
+    """The manifest as an Arrow stream, named after its content and written where it is not there yet.
+
+    Written here as `Dataset.from_json` takes the path for a pattern, and a text like 2021-01-01 for a date. The types
+    are stated: those of the first lines of a large manifest need not hold for the last.
+    """
+    import pyarrow
+    import pyarrow.json
+
+    path = cache / f"{files.sha256(manifest)}.arrow"
+    if path.is_file():
+        return path
+    kinds = {"offset": pyarrow.float64(), "duration": pyarrow.float64(), "channel": pyarrow.int32()}
+    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
+    schema = pyarrow.schema({name: kinds.get(name, pyarrow.string()) for name in names})
+    parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(manifest, "rb") as file:
+        longest = max(map(len, file), default=0)
+        file.seek(0)
+        read = pyarrow.json.ReadOptions(block_size=max(BLOCK, 2 * longest))
+        try:
+            with (
+                pyarrow.json.open_json(file, read, parse) as batches,
+                pyarrow.ipc.new_stream(str(temporary), schema) as stream,
+            ):
+                for batch in batches:
+                    stream.write_batch(batch)
+        except pyarrow.ArrowInvalid as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"{manifest}: not a manifest of this pipeline ({error})") from None
+    os.replace(temporary, path)
+    return path
 
 
 def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
