@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from rnnt.data import transcripts
+from rnnt.data import languages, transcripts
 from rnnt.errors import UserError
 
 EVERY_RULE = [
@@ -52,6 +52,13 @@ def test_lower_case_is_that_of_the_language(language, before, after):
     assert transcripts.clean(after, "lower", "none", language)[0] == after
     kept = transcripts.clean(before, "keep", "none", language)[0]
     assert kept == transcripts.clean(before, "keep")[0]
+
+
+@pytest.mark.parametrize("language", ["en", "en-GB", "tr", "az", "lt-LT", "crh", "de", "el", "hi", "zh-Hans"])
+def test_the_languages_that_are_said_to_have_a_case_of_their_own_have_one(language):
+    text = "ISTİ RÌMAS ΟΔΟΣ STRASSE"
+    differs = languages.lower(text, language) != languages.lower(text, "en")
+    assert languages.has_own_case(language) == differs
 
 
 def test_a_text_is_composed_whatever_was_between_a_letter_and_its_accent_and_in_lower_case_too():
