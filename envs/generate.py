@@ -27,6 +27,7 @@ LIGHT = [
     "matplotlib",
     "pandas",
     "pyyaml",
+    "regex",
     "sentencepiece",
     "soundfile",
     "soxr",

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 from rnnt import config as experiment
 from rnnt.corpora import glm
 from rnnt.corpora import local
+from rnnt.data import languages
 from rnnt.errors import UserError
 
 try:
@@ -96,6 +97,14 @@ def tokenizer_source(wildcards):
 def option(name, value):
     """`--name value` where there is a value."""
     return f"--{name} {shlex.quote(str(value))}" if value else ""
+
+
+def cleaning_options(dataset):
+    """How build_manifests cleans the texts; the language where it matters: else its change would train again."""
+    text = section(dataset, "text")
+    matters = text["case"] == "lower" and languages.has_own_case(text["language"])
+    language = option("language", text["language"] if matters else "")
+    return f"--case {text['case']} --rules {text['rules']} {language}".strip()
 
 
 def legs(dataset):

@@ -39,9 +39,9 @@ rule build_manifests:
     threads: 64
     params:
         splits=lambda w: as_json(section(w.dataset, "splits")),
-        text=lambda w: section(w.dataset, "text"),
+        text=lambda w: cleaning_options(w.dataset),
         filter=lambda w: section(w.dataset, "filter"),
     shell:
-        "python {input.script} --corpus {input.corpus:q} --splits {params.splits:q} --case {params.text[case]} --rules {params.text[rules]}"
+        "python {input.script} --corpus {input.corpus:q} --splits {params.splits:q} {params.text}"
         " --min-duration {params.filter[min_duration]} --max-duration {params.filter[max_duration]}"
         " --workers {threads} --label {wildcards.dataset} --log {log:q} --output {output.manifests:q}"

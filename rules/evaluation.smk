@@ -72,7 +72,9 @@ rule score_hypotheses:
     threads: 2
     params:
         glm=lambda w, input: option("glm", input.glm),
+        language=lambda w: section(w.dataset, "text")["language"],
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.glm} --workers {threads}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.glm} --language {params.language}"
+        " --workers {threads}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"

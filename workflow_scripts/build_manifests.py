@@ -17,6 +17,7 @@ def parser():
     p.add_argument("--splits", type=json.loads, required=True, help="our split: the source's split or splits, JSON")
     p.add_argument("--case", choices=["lower", "keep"], default="lower", help="case of the transcripts")
     p.add_argument("--rules", default="auto", help="cleaning rules, `auto`: those of the source")
+    p.add_argument("--language", default="en", help="BCP 47 tag: how lower case is made")
     p.add_argument("--min-duration", type=float, default=0.1, help="shortest training utterance, seconds")
     p.add_argument("--max-duration", type=float, default=20.0, help="longest training utterance, seconds")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
@@ -58,7 +59,9 @@ def read_split(source, corpus, split, names, args):
         utterances = source.utterances(corpus["source"], name, Path(corpus["folder"]))
         if len(names) > 1:
             utterances = (replace(utterance, id=f"{name}/{utterance.id}") for utterance in utterances)
-        found, done = manifests.entries(utterances, args.case, args.workers, f"read headers of {name}", args.rules)
+        found, done = manifests.entries(
+            utterances, args.case, args.workers, f"read headers of {name}", args.rules, args.language
+        )
         expected = getattr(source, "EXPECTED", {}).get(name)
         if expected and not corpus["source"]["allow_subset"]:
             hours = sum(entry.get("duration", 0) for entry in found) / 3600

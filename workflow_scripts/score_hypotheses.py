@@ -13,6 +13,7 @@ def parser():
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text`")
     p.add_argument("--manifest", type=Path, required=True, help="the split that was transcribed")
     p.add_argument("--glm", type=Path, help="mapping file to score by as sclite does, for utterances with an `stm`")
+    p.add_argument("--language", default="en", help="BCP 47 tag of the transcripts: how they are normalised")
     p.add_argument("--workers", type=int, default=1, help="processes")
     p.add_argument("--decoding", type=Path, required=True, help="how they were made, from transcribe_split.py")
     p.add_argument("--output", type=Path, required=True, help="JSON file for the metrics")
@@ -25,7 +26,7 @@ def main(args):
     decoding = files.read_json(args.decoding)
     if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):
         raise UserError(f"{args.hypotheses}: changed since it was decoded: {scoring.AGAIN}")
-    metrics = scoring.score(rows, decoding, args.workers, args.glm)
+    metrics = scoring.score(rows, decoding, args.workers, args.glm, args.language)
     files.write_sealed(args.output, metrics)
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",

@@ -118,6 +118,14 @@ def test_validation_leaves_the_given_configuration_alone():
         ("datasets.digits.source", {"type": "librispeech"}, ["splits.train: the source librispeech", "dev-clean"]),
         ("training", [], ["training: expected an object, got []"]),
         ("datasets", None, ["datasets is missing"]),
+        ("text.language", "en_US", ["config: text.language: expected a BCP 47", '"en_US": did you mean `en-US`?']),
+        ("datasets.digits.text", {"language": "Hindi!"}, ["datasets.digits.text.language: expected", '"Hindi!"']),
+        ("text.language", "english", ['such as en, pt-BR or sr-Latn, got "english"']),
+        ("text.language", "eng-GB", ['got "eng-GB": did you mean `en-GB`?']),
+        ("text.language", "", ['got ""']),
+        ("text.language", "en\n", ['got "en\\n"']),
+        ("text.language", False, ["text.language: expected a string, got false", 'bare no as false, write "no"']),
+        ("text.language", ["en", "fr"], ["text.language: expected a string"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key_and_the_remedy(path, value, parts):
@@ -135,6 +143,13 @@ def test_whole_numbers_may_be_written_with_a_point_and_null_takes_a_length_back(
     checked = config.validate(given, SCHEMA)
     assert repr(checked["evaluation"]["legs"]) == "3"
     assert "max_steps" not in checked["datasets"]["digits"]
+
+
+@pytest.mark.parametrize(
+    "tag", ["en", "EN-gb", "pt-BR", "sr-Latn-RS", "es-419", "zh-yue", "yue", "de-CH-1996", "no", "en-a-bbb-x-a-ccc"]
+)
+def test_a_language_is_a_tag_of_bcp_47(tag):
+    assert config.validate(changed("text.language", tag), SCHEMA)["text"]["language"] == tag
 
 
 def test_fp16_on_a_cpu_is_refused():

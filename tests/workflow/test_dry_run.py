@@ -113,6 +113,23 @@ def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkou
     assert plan.count("--lm 'my words.arpa'") == 1
 
 
+def test_a_language_is_told_to_what_depends_on_it(checkout):
+    """Every scoring; the manifests, on which the training rests, only where lower case is made in another way."""
+    (checkout / "overlay.yaml").write_text(
+        "text: {language: tr}\ndatasets: {spoken_digits: {text: {language: hi-IN}}}\n"
+    )
+    overlay = ("--configfile", "config/config.yaml", "overlay.yaml", "--", "results/wer_table.csv")
+    done = snakemake(checkout, "--dry-run", "--printshellcmds", *overlay)
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if "python workflow_scripts/" in line]
+    manifests = {"spoken_digits" in line: line for line in commands if "build_manifests.py" in line}
+    assert "--language tr" in manifests[False] and "--language" not in manifests[True]
+    scorings = [line for line in commands if "score_hypotheses.py" in line]
+    assert len(scorings) > 4
+    for line in scorings:
+        assert ("--language hi-IN" if "spoken_digits" in line else "--language tr") in line
+
+
 def test_several_legs_are_kept_where_asked(checkout):
     (checkout / "overlay.yaml").write_text("evaluation: {legs: 4, save_every_legs: 2}\n")
     done = snakemake(checkout, "--dry-run", "--configfile", "overlay.yaml", "--", "spoken_digits")

@@ -32,7 +32,31 @@ BEAM_PARAMETERS = {  # which searches have them; the others of the `beam` sectio
     "maes_expansion_beta": ("maes",),
     "maes_expansion_gamma": ("maes", "maes_batch"),
 }
+LANGUAGE_TAG = re.compile(  # RFC 5646, 2.1; of its languages those that have been given out
+    r"[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|\d{3}))?(-([a-z0-9]{5,8}|\d[a-z0-9]{3}))*"
+    r"(-[a-wyz0-9](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?",
+    re.ASCII | re.IGNORECASE,
+)
+# RFC 5646, 2.2.1: the shortest code is the tag. Of the languages that `rnnt.data.languages` tells apart.
+SHORTEST = {
+    **{"eng": "en", "tur": "tr", "aze": "az", "lit": "lt", "tat": "tt", "jpn": "ja", "tha": "th", "lao": "lo"},
+    **{"zho": "zh", "chi": "zh", "khm": "km", "mya": "my", "bur": "my", "bod": "bo", "tib": "bo", "dzo": "dz"},
+}
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
+
+
+FORMATS = jsonschema.FormatChecker(formats=())
+
+
+@FORMATS.checks("language-tag")
+def _is_language_tag(value) -> bool:
+    return not isinstance(value, str) or bool(LANGUAGE_TAG.fullmatch(value) and _shortest(value) == value)
+
+
+def _shortest(tag: str) -> str:
+    """The tag with the shortest code of its language, where there is a shorter one."""
+    language, *others = tag.split("-")
+    return "-".join([SHORTEST.get(language.lower(), language), *others])
 
 
 def load_schema(path: str | Path) -> dict:
@@ -48,7 +72,7 @@ def validate(config: dict, schema: dict) -> dict:
     config = copy.deepcopy(config)
     _read_off_as_a_word(config)
     _check_names(config)
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
     errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
     if errors:
         raise UserError(_explain(errors[0], schema))
@@ -227,7 +251,16 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         hint = ""
         if isinstance(value, str) and expected.split(" or ")[0] in ("number", "integer"):
             hint = _number_hint(value, expected.split(" or ")[0])
+        elif value is False and where.endswith("text.language"):
+            hint = ': YAML reads a bare no as false, write "no"'
         return f"{key}: expected {_article(expected)}, got {json.dumps(value, ensure_ascii=False)}{hint}"
+    if error.validator == "format":
+        near = _shortest(value.replace("_", "-"))
+        hint = f": did you mean `{near}`?" if LANGUAGE_TAG.fullmatch(near) else ""
+        return (
+            f"{key}: expected a BCP 47 language tag such as en, pt-BR or sr-Latn, "
+            f"got {json.dumps(value, ensure_ascii=False)}{hint}"
+        )
     if error.validator == "anyOf":
         number, word = error.validator_value
         expected = f"{_article(number['type'])} above {number['exclusiveMinimum']} or `{word['const']}`"

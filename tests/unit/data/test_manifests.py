@@ -41,7 +41,7 @@ def corpus(tmp_path):
     return tmp_path
 
 
-def build(corpus, splits, output="manifests"):
+def build(corpus, splits, *options, output="manifests"):
     return run_script(
         "build_manifests",
         "--corpus",
@@ -50,7 +50,18 @@ def build(corpus, splits, output="manifests"):
         json.dumps(splits),
         "--output",
         corpus / output,
+        *options,
     )
+
+
+def test_texts_are_cleaned_by_their_language_and_what_was_dropped_is_counted(corpus):
+    listing = corpus / "corpus/all/metadata.csv"
+    listing.write_text("file_name,transcription\ngood.flac,ILIK İ\u00adZMİR\nlimit.flac,می\u200cخواهم\n", "utf-8")
+    done = build(corpus, {"train": "all"}, "--language", "tr")
+    assert done.returncode == 0, done.stderr
+    assert [row["text"] for row in manifests.read(corpus / "manifests/train.jsonl")] == ["ılık izmir", "می\u200cخواهم"]
+    cleaning = json.loads((corpus / "manifests/summary.json").read_text())["train"]["cleaning"]
+    assert {rule: done["utterances"] for rule, done in cleaning.items()} == {"drop invisible characters": 1}
 
 
 def test_training_keeps_up_to_20_s_and_counts_what_it_drops_by_reason(corpus):

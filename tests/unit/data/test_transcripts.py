@@ -1,8 +1,10 @@
 """Transcript cleaning: the examples that stand beside the rules, and what holds for every text."""
 
+import unicodedata
+
 import pytest
 
-from rnnt.data import transcripts
+from rnnt.data import languages, transcripts
 from rnnt.errors import UserError
 
 EVERY_RULE = [
@@ -30,6 +32,65 @@ def test_every_rule_has_examples_and_a_name_of_its_own_in_its_table():
 def test_case_is_lowered_or_kept():
     assert transcripts.clean("  The Café\n", "lower")[0] == "the café"
     assert transcripts.clean("The Café", "keep")[0] == "The Café"
+
+
+@pytest.mark.parametrize(
+    ("language", "before", "after"),
+    [
+        ("en", "THE ISLAND", "the island"),
+        ("tr", "İSTANBUL IŞIK", "istanbul ışık"),
+        ("tr-TR", "I\u0307ZMİR ILICA", "izmir ılıca"),
+        ("az-Latn", "ISTI QIZIL İL", "ıstı qızıl il"),
+        ("lt", "RÌMAS Į́ J\u0301 ILGAS", "ri\u0307\u0300mas į\u0307\u0301 j\u0307\u0301 ilgas"),
+        ("el", "ΟΔΟΣ ΣΟΦΟΣ", "οδος σοφος"),
+        ("de", "STRASSE GROẞ Straße", "strasse groß straße"),
+        ("ru", "ЙОГА", "йога"),
+    ],
+)
+def test_lower_case_is_that_of_the_language(language, before, after):
+    assert transcripts.clean(before, "lower", "none", language)[0] == after
+    assert transcripts.clean(after, "lower", "none", language)[0] == after
+    kept = transcripts.clean(before, "keep", "none", language)[0]
+    assert kept == transcripts.clean(before, "keep")[0]
+
+
+@pytest.mark.parametrize("language", ["en", "en-GB", "tr", "az", "lt-LT", "crh", "de", "el", "hi", "zh-Hans"])
+def test_the_languages_that_are_said_to_have_a_case_of_their_own_have_one(language):
+    text = "ISTİ RÌMAS ΟΔΟΣ STRASSE"
+    differs = languages.lower(text, language) != languages.lower(text, "en")
+    assert languages.has_own_case(language) == differs
+
+
+def test_a_text_is_composed_whatever_was_between_a_letter_and_its_accent_and_in_lower_case_too():
+    for text in ("cafe\u200b\u0301", "cafe\u034f\u0301", "cafe\u200d\u0301"):
+        assert transcripts.clean(text, "keep")[0] == "café"
+    assert transcripts.clean("J\u030c", "lower") == transcripts.clean("ǰ", "lower")
+    assert transcripts.clean("tie\u0302\u0301ng Vie\u0323\u0302t", "lower")[0] == "tiếng việt"
+    assert transcripts.clean("한국", "keep")[0] == "한국"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "मैं किताब पढ़ता हूँ",
+        "שָׁלוֹם",
+        "مُحَمَّدٌ",
+        "می\u200cخواهم",
+        "कॢप्\u200dत",
+        "ක්\u200dෂ",
+        "ประเทศไทย",
+        "東京の、空",
+        "ọ̀rọ̀",
+    ],
+)
+def test_what_a_script_needs_is_kept(text):
+    composed = unicodedata.normalize("NFC", text)
+    assert transcripts.clean(text, "lower") == (composed, [])
+
+
+def test_what_was_dropped_is_told():
+    assert transcripts.clean("co\u00adop", "lower", "tedlium")[1] == ["drop invisible characters"]
+    assert transcripts.clean("a\u200db", "lower")[1] == ["drop joiners where no script needs them"]
 
 
 def test_composed_and_decomposed_letters_become_the_same_text():

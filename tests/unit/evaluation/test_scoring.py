@@ -84,6 +84,69 @@ def test_a_text_has_the_same_words_whether_it_is_normalised_whole_or_in_pieces()
         assert scoring.normalize(text).split(" ") == (whole(text).split() or [""]), text
 
 
+HINDI = rows(("मैं किताब पढ़ता हूँ", "मं कताब पढत ह"), ("वह कल आएगी", "वह कल आएग"), ("पानी दो", "पन द"))
+
+
+def test_the_vowel_signs_of_hindi_count_after_the_normaliser_too():
+    found = scoring.score(HINDI, DECODING, language="hi-IN")
+    assert found["wer"] == found["wer_normalized"] == pytest.approx(700 / 9, abs=1e-4)
+    assert "not_normalized" not in found
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "normal"),
+    [
+        ("hi", "शब्द (शोर) है। [noise]", "शब्द है"),
+        ("he", "שָׁלוֹם, עולם", "שָׁלוֹם עולם"),
+        ("fa", "می\u200cخواهم؟", "می\u200cخواهم"),
+        ("vi", "Tie\u0302\u0301ng Việt!", "tiếng việt"),
+        ("tr", "İSTANBUL, IŞIK.", "istanbul ışık"),
+        ("fr", "L’homme, d'État", "l homme d état"),
+        ("de", "Um, äh: Straße", "um äh straße"),
+        ("ko", "한국, 말", "한국 말"),
+        ("EN-gb", "Um, the colour isn't", "the color is not"),
+    ],
+)
+def test_the_normaliser_is_that_of_the_language(language, text, normal):
+    assert scoring.normalize(text, language) == normal
+
+
+@pytest.mark.parametrize(
+    ("pairs", "language", "reason"),
+    [
+        (
+            [("um", "um"), ("uh mhm", "uh")],
+            "en",
+            "Whisper's English text normaliser leaves not one word of the references",
+        ),
+        ([("...", "a")], "fr", "Whisper's basic text normaliser leaves not one word of the references"),
+        ([("東京の空。青い", "東京の空。青い")], "ja", "ja is written without spaces between words"),
+        ([("ประเทศไทย", "ประเทศ")], "th-TH", "two spaces: read cer_beam"),
+        ([("你好 世界", "你好 世界")], "zh-Hans", "zh-Hans is written without spaces"),
+        ([(row["text"], row["pred_text"]) for row in HINDI], "en", "text.language is en, and most letters"),
+    ],
+)
+def test_where_no_normaliser_is_right_the_column_is_empty_and_a_note_says_why(tmp_path, pairs, language, reason):
+    found = scoring.score(rows(*pairs), DECODING, language=language)
+    assert found["wer_normalized"] is None and found["wer"] is not None and reason in found["not_normalized"]
+    for search in ("greedy", "beam"):
+        files.write_sealed(tmp_path / f"results/d/evaluation/leg_1/{search}/test.json", found)
+    paths = [tmp_path / f"results/d/evaluation/leg_1/{search}/test.json" for search in ("greedy", "beam")]
+    done = run_script(
+        "make_wer_table", "--greedy", paths[0], "--beam", paths[1],
+        "--csv", tmp_path / "t.csv", "--markdown", tmp_path / "t.md",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    note = f"d test: wer_beam_normalized is empty: {found['not_normalized']}"
+    assert (tmp_path / "t.md").read_text().endswith(f"\n- {note}\n") and note in " ".join(done.stderr.split())
+    assert table.load(tmp_path / "t.csv")[0]["wer_beam_normalized"] == ""
+
+
+def test_pinyin_has_words_and_an_utterance_of_fillers_alone_counts_what_was_inserted():
+    assert scoring.score(rows(("ni hao", "ni hao")), DECODING, language="zh-Latn-pinyin")["wer_normalized"] == 0
+    assert scoring.score(rows(("um", "yes no"), ("black cat", "black cat")), DECODING)["wer_normalized"] == 100
+
+
 def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
     (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\nI'M => {I'M / I AM} / [ ] __ [ ]\n")
     found = rows(("i'm here", "i am here um"))
@@ -97,7 +160,7 @@ def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
     assert "wer_glm" not in scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
 
 
-def test_the_script_takes_a_mapping_file(tmp_path):
+def test_the_script_takes_a_mapping_file_and_a_language(tmp_path):
     (tmp_path / "hub5.glm").write_text(";; a\nUM => %HESITATION / [ ] __ [ ]\n")
     found = [{**row, "stm": "(%HESITATION) ONE"} for row in rows(("one", "um one"))]
     files.write_jsonl(tmp_path / "h.jsonl", found)
@@ -106,10 +169,12 @@ def test_the_script_takes_a_mapping_file(tmp_path):
     done = run_script(
         "score_hypotheses", "--hypotheses", tmp_path / "h.jsonl", "--manifest", tmp_path / "m.jsonl",
         "--decoding", tmp_path / "d.json", "--output", tmp_path / "s.json", "--glm", tmp_path / "hub5.glm",
+        "--language", "zh",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     scored = files.read_sealed(tmp_path / "s.json")
     assert (scored["wer"], scored["wer_glm"]) == (100.0, 0.0)
+    assert scored["wer_normalized"] is None
     assert table.row("d", "test", scored, scored, None)["wer_glm"] == "0.00"
 
 

@@ -124,6 +124,20 @@ def test_the_base_model_is_named_and_in_the_metadata_where_it_is_the_hub_s(init_
     assert "prediction network and joint drawn anew" in content and "licence of the base model" in content
 
 
+def test_the_card_is_of_the_language_of_the_transcripts():
+    content = card_of()
+    assert "writes down English speech" in content and "Normalised: after Whisper's English text" in content
+    assert "another language\n  than English will give" in content and "`en`" not in content
+    assert results(card_of(text={"language": "en-GB"}))[0].language == "en"
+    content = card_of(text={"language": "hi-IN"})
+    assert results(content)[0].language == "hi" and "English" not in content
+    assert "speech in the language `hi-IN`, with" in content and "after Whisper's basic text normaliser" in content
+    assert "without spaces" not in content
+    content = card_of([{**ROW, "wer_beam_normalized": ""}], text={"language": "th"})
+    assert "written without spaces between words" in content and "ormalised" not in content
+    assert results(card_of(text={"language": "no"}))[0].language == "no"
+
+
 def line_with(content, start):
     return next(line for line in content.splitlines() if line.startswith(start))
 

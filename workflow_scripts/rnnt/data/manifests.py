@@ -21,11 +21,12 @@ EXAMPLES = 3  # of each cleaning rule, in summary.json
 
 
 def entries(
-    utterances: Iterable[Utterance], case: str, workers: int, label: str, rules: str = "auto"
+    utterances: Iterable[Utterance], case: str, workers: int, label: str, rules: str = "auto", language: str = "en"
 ) -> tuple[list[dict], dict]:
     """A manifest entry for each utterance, with `duration` from the audio's header and the cleaned `text`.
 
-    `rules` names the cleaning rules, `auto` takes those of the utterance's corpus. Also returns what they did: by rule
+    `rules` names the cleaning rules, `auto` takes those of the utterance's corpus; `language` (BCP 47) says how
+    lower case is made. Also returns what they did: by rule
     the number of utterances it changed and some examples, each the text before and after all cleaning.
     An entry whose audio can't be read has `unreadable` (the reason) and no `duration`; nothing is dropped yet.
     Raises UserError when a file is missing or an id occurs twice.
@@ -36,7 +37,7 @@ def entries(
         if utterance.id in origins:
             raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
         origins[utterance.id] = utterance.origin
-    measure = functools.partial(_clean_entry, case=case, rules=rules)
+    measure = functools.partial(_clean_entry, case=case, rules=rules, language=language)
     if workers == 1 or len(utterances) < 200:
         found = list(progress(map(measure, utterances), len(utterances), label))
     else:
@@ -57,8 +58,9 @@ def entries(
     return [entry for entry, _ in found], cleaning
 
 
-def _clean_entry(utterance: Utterance, case: str, rules: str) -> tuple[dict, list[str]]:
-    text, fired = transcripts.clean(utterance.text, case, utterance.rules if rules == "auto" else rules)
+def _clean_entry(utterance: Utterance, case: str, rules: str, language: str) -> tuple[dict, list[str]]:
+    rules = utterance.rules if rules == "auto" else rules
+    text, fired = transcripts.clean(utterance.text, case, rules, language)
     entry = _entry(utterance)
     if "missing" not in entry and "unreadable" not in entry:
         entry["text"] = text

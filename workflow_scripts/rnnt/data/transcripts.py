@@ -6,11 +6,14 @@ one token between white space at a time and never reaches across.
 
 from __future__ import annotations
 
-import re
+import functools
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import regex
+
+from rnnt.data import languages
 from rnnt.errors import UserError
 
 
@@ -20,25 +23,71 @@ class Rule:
 
     name: str
     pattern: str
-    replacement: str | Callable[[re.Match], str]
+    replacement: str | Callable[[regex.Match], str]
     examples: dict[str, str] = field(hash=False)
 
     def apply(self, text: str) -> str:
         """Apply the rule everywhere in `text`."""
-        return re.sub(self.pattern, self.replacement, text)
+        return _compiled(self.pattern).sub(self.replacement, text)
 
 
-def token(name: str, pattern: str, replacement: str | Callable[[re.Match], str], examples: dict[str, str]) -> Rule:
+_compiled = functools.cache(regex.compile)
+
+
+def token(name: str, pattern: str, replacement: str | Callable[[regex.Match], str], examples: dict[str, str]) -> Rule:
     """A rule for whole tokens."""
     return Rule(name, rf"(?<!\S)(?:{pattern})(?!\S)", replacement, examples)
 
 
+# Letters and signs that change their shape with what stands beside them: of the Indic scripts, and of those whose
+# letters join. They need the joiners U+200C and U+200D; Mongolian also its variation selectors and vowel separator.
+_SHAPED = (
+    r"[[\p{L}\p{M}--[\p{Script=Thai}\p{Script=Lao}]]&&[\P{Indic_Syllabic_Category=Other}\p{Joining_Type=Dual_Joining}\p{Joining_Type=Right_Joining}"
+    r"\p{scx=Arabic}\p{Script=Syriac}]]"
+)
+_JOINERS = "[\u200c\u200d]"
+_WRITTEN = r"[\p{L}\p{M}\p{N}]"
+
+# White space is not invisible here.
 BEFORE = [
     Rule(
-        "drop control and zero-width characters",
-        "[\u0000-\u0008\u000e-\u001f\u007f\u200b\u200c\u200d\u2060\ufeff]",
+        "drop invisible characters",
+        r"(?V1)[[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]"
+        r"--[\p{Prepended_Concatenation_Mark}\t\n\v\f\r\x85\u200c\u200d\u180b-\u180f]]",
         "",
-        examples={"seven\u200b two": "seven two", "\ufeffone": "one"},
+        examples={
+            "seven\u200b two": "seven two",
+            "\ufeffone": "one",
+            "co\u00adoperate": "cooperate",
+            "\u200fשלום\u200e a\u2068b\u2069": "שלום ab",
+            "❤\ufe0f 葛\U000e0100 \u3164": "❤ 葛 ",
+            "one\x07\ttwo": "one\ttwo",
+            "\u06dd١٢": "\u06dd١٢",  # a sign of category Cf that is seen
+        },
+    ),
+    Rule(
+        "drop Mongolian selectors after other letters",
+        r"(?<!\p{Script=Mongolian})[\u180b-\u180f]+",
+        "",
+        examples={"ᠠ\u180bb\u180b": "ᠠ\u180bb"},
+    ),
+    Rule(
+        "drop joiners where no script needs them",
+        # Kept: the first of a run, between what is written, beside what changes its shape; U+200D also at an end.
+        rf"(?V1){_JOINERS}(?:(?<={_JOINERS}{{2}})|(?<!{_SHAPED}{_JOINERS})(?!{_JOINERS}*{_SHAPED})"
+        rf"|(?<=\u200c)(?:(?<!{_WRITTEN}\u200c)|(?!{_JOINERS}*{_WRITTEN})))",
+        "",
+        examples={
+            "می\u200cخواهم": "می\u200cخواهم",
+            "می\u200c\u200cخواهم": "می\u200cخواهم",
+            "SMS\u200cها ۲۰\u200cساله": "SMS\u200cها ۲۰\u200cساله",
+            "خوب\u200c است": "خوب است",
+            "क्\u200dष क्\u200cष": "क्\u200dष क्\u200cष",
+            "അവന്\u200d": "അവന്\u200d",
+            "র\u200d্যাব": "র\u200d্যাব",
+            "Auf\u200clage x\u200dy": "Auflage xy",
+            "👩\u200d🚒": "👩🚒",
+        },
     ),
 ]
 
@@ -139,7 +188,7 @@ SWITCHBOARD = [
     token(
         "write acronyms as letters",
         r"[a-z](?:\.[a-z])+\.?(?:'s)?|[a-z]\.(?:'s)?",
-        lambda match: re.sub(r"\.(?='s$|$)", "", match[0]).replace(".", " "),
+        lambda match: regex.sub(r"\.(?='s$|$)", "", match[0]).replace(".", " "),
         examples={"a.b.c's": "a b c's", "the t.v.": "the t v", "i. b. m.'s": "i b m's"},
     ),
     token(
@@ -204,20 +253,28 @@ RULES = {
 }
 
 
-def clean(text: str, case: str, rules: str = "none") -> tuple[str, list[str]]:
-    """The clean text, and the names of the corpus' rules that changed something.
+def clean(text: str, case: str, rules: str = "none", language: str = "en") -> tuple[str, list[str]]:
+    """The clean text, and the names of the rules that changed something.
 
-    Composes Unicode (NFC), applies the rules of the corpus `rules`, and converts to lower case where `case` is `lower`.
-    Raises UserError when there are no such rules.
+    Drops what is invisible, composes Unicode (NFC), applies the rules of the corpus `rules`, and converts to lower case
+    as the language (BCP 47) does where `case` is `lower`. Raises UserError when there are no such rules.
     """
     if rules not in RULES:
         raise UserError(f"text.rules: no rules called {rules} (there are: {', '.join(RULES)})")
-    text = unicodedata.normalize("NFC", text)
-    fired = []
-    for rule in [*BEFORE, *RULES[rules], *AFTER]:
-        changed = rule.apply(text)
-        if changed != text and rule not in AFTER:
-            fired.append(rule.name)
-        text = changed
+    text, dropped = _apply(BEFORE, unicodedata.normalize("NFC", text))
+    text, fired = _apply(RULES[rules], text)
+    text, _ = _apply(AFTER, text)
     text = text.strip()
-    return (text.lower() if case == "lower" else text), fired
+    return (languages.lower(text, language) if case == "lower" else text), dropped + fired
+
+
+def _apply(rules: list[Rule], text: str) -> tuple[str, list[str]]:
+    """The composed text after the rules, and the names of those that changed it."""
+    fired = []
+    for rule in rules:
+        changed = rule.apply(text)
+        if changed != text:
+            fired.append(rule.name)
+        # What is dropped may have stood between a letter and its accent.
+        text = unicodedata.normalize("NFC", changed)
+    return text, fired

@@ -8,7 +8,9 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from rnnt.data import languages
 from rnnt.errors import UserError
+from rnnt.evaluation import scoring
 from rnnt.report import table
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -85,6 +87,7 @@ def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], conf
                 f"the table's row {label} {row.get('split')} is of a model of {row.get('train_steps')} steps, the "
                 f"checkpoint has {leg['step']}: they do not belong together"
             )
+    language = _language(config)
     data = _metadata(label, rows, config)
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
@@ -99,6 +102,10 @@ def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], conf
         splits=summary,
         filter=config["filter"],
         case=config.get("text", {}).get("case"),
+        language=language,
+        english=languages.primary(language) == "en",
+        spaced=languages.has_spaces(language),
+        normalizer=scoring.normalizer_name(language),
         training=config["training"],
         figures=table.excerpt(rows, FIGURES),
         beam_strategy=rows[0]["beam_strategy"],
@@ -117,7 +124,7 @@ def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCard
         dataset, hub_config = source["name"], source.get("config")
     base = config["model"]["init_from"]
     return ModelCardData(
-        language="en",
+        language=languages.primary(_language(config)),  # the Hub takes no regions and scripts here
         library_name="nemo",
         pipeline_tag=TASK,
         tags=[TASK, "speech", "transducer", "rnnt", "NeMo", "pytorch"],
@@ -141,6 +148,10 @@ def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCard
             for row in rows
         ],
     )
+
+
+def _language(config: dict) -> str:
+    return config.get("text", {}).get("language", "en")
 
 
 def _fused(row: dict[str, str]) -> str:

@@ -52,19 +52,24 @@ ON_THE_TERMINAL = {
 }
 
 
-def read(greedy: list[Path], beam: list[Path], zero_shot: list[Path]) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, and the code versions behind them.
+def read(
+    greedy: list[Path], beam: list[Path], zero_shot: list[Path]
+) -> tuple[list[dict[str, str]], list[str], list[str]]:
+    """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, the code versions behind them, and
+    why a row has no normalised WER, where it has none.
 
     `greedy` and `beam` are of the same splits. Raises UserError when a file was changed since it was computed.
     """
     before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in zero_shot}
-    rows, versions = [], []
+    rows, versions, gaps = [], [], []
     for greedy_path, path in zip(greedy, beam, strict=True):
         dataset, split = path.parts[-5], path.stem
         metrics = files.read_sealed(path)
         rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
         versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
-    return rows, versions
+        if metrics.get("not_normalized"):
+            gaps.append(f"{dataset} {split}: wer_beam_normalized is empty: {metrics['not_normalized']}")
+    return rows, versions, sorted(gaps)
 
 
 def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | None) -> dict[str, str]:
@@ -86,7 +91,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "wer_beam": f"{beam['wer']:.2f}",
         "wer_beam_low": f"{beam['wer_low']:.2f}",
         "wer_beam_high": f"{beam['wer_high']:.2f}",
-        "wer_beam_normalized": f"{beam['wer_normalized']:.2f}",
+        "wer_beam_normalized": "" if beam["wer_normalized"] is None else f"{beam['wer_normalized']:.2f}",
         "substitutions": str(beam["substitutions"]),
         "deletions": str(beam["deletions"]),
         "insertions": str(beam["insertions"]),
