@@ -1,14 +1,20 @@
 """Run an experiment in a checkout, as a user would, and see that it left all that an experiment leaves."""
 
+import contextlib
 import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import yaml
+from safetensors.numpy import load_file
 
 import tracked
 from conftest import ROOT
@@ -134,3 +140,44 @@ def assert_data_set_complete(place, experiment, rows):
         runs = tracked.wandb_runs(place / "runs")
         assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
         assert runs[-1].table("wer_table") == [row for (dataset, _), row in rows.items() if dataset == name]
+
+
+def kill_training(folder, path, results, leg, *arguments, configfiles, with_snakemake=False):
+    """Begin as `snakemake` does and kill a leg's training, as `kill -9`, when it has a rolling checkpoint."""
+    process = subprocess.Popen(
+        [SNAKEMAKE, *arguments, "--configfile", *configfiles],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "WANDB_API_KEY": tracked.KEY},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 300
+    while not list(results.glob(f"runs/leg_{leg}/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.01)
+    (training,) = _at_work(results / f"runs/leg_{leg}.lock")
+    os.kill(training, signal.SIGKILL)
+    if with_snakemake:
+        os.killpg(process.pid, signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode, output
+
+
+def _at_work(lock):
+    """The trainings that have a lock file open."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found += [process.pid] if str(lock) in {file.path for file in process.open_files()} else []
+    return found
+
+
+def difference(place, other, leg):
+    """The distance of a leg's weights, in a data set's results, to those in other results, relative to those."""
+    ours, theirs = (
+        load_file(results / f"checkpoints/leg_{leg}/trainer/model.safetensors") for results in (place, other)
+    )
+    ours, theirs = (np.concatenate([weights[key].ravel() for key in sorted(ours)]) for weights in (ours, theirs))
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)

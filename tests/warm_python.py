@@ -123,8 +123,10 @@ def run(request):
     import traceback
     import weakref
 
-    # Temporary folders that the packages made when they were imported are the server's to remove.
+    # What a package made when it was imported, such as a temporary folder, is the server's to remove.
+    atexit._clear()
     weakref.finalize._registry.clear()
+    weakref.finalize._registered_with_atexit = False
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environ"])

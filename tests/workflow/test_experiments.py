@@ -3,21 +3,14 @@
 An overlay makes it small. What it hides of the file is listed here with the reason; all else is run as it is shipped.
 """
 
-import contextlib
-import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import psutil
 import pytest
 import yaml
-from safetensors.numpy import load_file
 
 import experiments
 import trees
@@ -230,23 +223,6 @@ def test_the_columns_and_rules_of_esb_are_those_of_its_data_sets(run):
     }
 
 
-def at_work(lock):
-    """The trainings that have a lock file open."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            found += [process.pid] if str(lock) in {file.path for file in process.open_files()} else []
-    return found
-
-
-def wait_for(pattern, place, process):
-    """Wait until a process has written such a file below `place`."""
-    until = time.monotonic() + 300
-    while not list(place.glob(pattern)):
-        assert process.poll() is None and time.monotonic() < until, process.communicate()
-        time.sleep(0.01)
-
-
 def test_a_data_set_of_the_paper_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     run, tmp_path, speech, pretrained, warm
 ):
@@ -255,32 +231,22 @@ def test_a_data_set_of_the_paper_that_is_killed_again_and_again_ends_as_if_nothi
     made = small("paper", tmp_path / "checkout", speech, pretrained)
     # Else a leg ends before its first rolling checkpoint; it does not change the weights.
     (made.folder / "often.yaml").write_text("training: {checkpoint_every_steps: 1}\n")
-    command = [experiments.SNAKEMAKE, "--cores", "2", "tedlium", "--configfile", *made.configfiles, "often.yaml"]
-    options = {"cwd": made.folder, "env": {**os.environ, "PATH": warm}, "text": True, "start_new_session": True}
-    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     results = made.folder / "results/tedlium"
+    arguments = ("--cores", "2", "tedlium"), {"configfiles": [*made.configfiles, "often.yaml"]}
     for leg in (1, 2, 5):
-        process = subprocess.Popen(command, **options)
-        wait_for(f"runs/leg_{leg}/checkpoint-*/trainer_state.json", results, process)
-        (training,) = at_work(results / f"runs/leg_{leg}.lock")
-        os.kill(training, signal.SIGKILL)
-        if leg == 5:
-            os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        assert process.returncode, output
+        experiments.kill_training(
+            made.folder, warm, results, leg, *arguments[0], with_snakemake=leg == 5, **arguments[1]
+        )
         assert not list((results / "checkpoints").glob(f"**/leg_{leg}"))
-    assert "--unlock" in subprocess.run(command, **options).stdout
-    assert subprocess.run([*command, "--unlock"], **options).returncode == 0
-    done = subprocess.run(command, **options)
-    assert done.returncode == 0, done.stdout
+    done = experiments.snakemake(made.folder, warm, *arguments[0], **arguments[1])
+    assert "--unlock" in done.stdout + done.stderr
+    assert experiments.snakemake(made.folder, warm, *arguments[0], "--unlock", **arguments[1]).returncode == 0
+    done = experiments.snakemake(made.folder, warm, *arguments[0], **arguments[1])
+    assert done.returncode == 0, done.stdout + done.stderr
     assert (results / "runs/training.log").read_text().count("continue at step") > 3
 
     for leg in (3, 6):
-        ours, theirs = (
-            load_file(place / f"checkpoints/leg_{leg}/trainer/model.safetensors") for place in (results, calm)
-        )
-        ours, theirs = (np.concatenate([weights[key].ravel() for key in sorted(ours)]) for weights in (ours, theirs))
-        assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
+        assert experiments.difference(results, calm, leg) <= 1e-6
     for leg, search, split in [(6, "beam", "test"), *((leg, "greedy", "validation") for leg in range(1, 7))]:
         ours, theirs = (
             experiments.hypotheses(place, "tedlium", leg, search, split) for place in (made.folder, run("paper").folder)
