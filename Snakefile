@@ -9,10 +9,6 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-if "datasets" not in config:
-
-    configfile: "config/config.yaml"
-
 
 include: "rules/common.smk"
 include: "rules/data.smk"

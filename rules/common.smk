@@ -9,14 +9,30 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from rnnt import config as experiment
+from rnnt.configfile import check as check_files
 from rnnt.corpora import glm
 from rnnt.corpora import local
 from rnnt.errors import UserError
 
-try:
-    config = experiment.validate(config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
-except UserError as error:
-    sys.exit(f"error: {error}")
+
+def asked(function, *arguments):
+    """What a function returns; ends with one line where it refuses the user's input, or can't look where that lies."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+asked(check_files, workflow.configfiles)
+if "datasets" not in config:
+    asked(check_files, ["config/config.yaml"])
+
+    configfile: "config/config.yaml"
+
+
+config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
 
 
 def section(dataset, name):
@@ -64,7 +80,7 @@ def source_listings(wildcards):
     source = section(wildcards.dataset, "source")
     if source["type"] != "local":
         return []
-    found = (local.listing(source, split) for split in source_splits(wildcards.dataset))
+    found = (asked(local.listing, source, split) for split in source_splits(wildcards.dataset))
     return [str(path) for path in found if path]
 
 
@@ -75,8 +91,8 @@ def base_model(wildcards):
         return []
     if not init_from.endswith(".nemo"):
         return f"data/base_models/{init_from}.nemo"
-    path = Path(init_from).expanduser()
-    if not path.is_file():
+    path = Path(init_from)
+    if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
     return str(path)
 
@@ -167,14 +183,14 @@ def language_model(wildcards):
     other_tokens = int(wildcards.leg) == 0 and section(wildcards.dataset, "tokenizer")["source"] == "train"
     if not path or wildcards.search == "greedy" or other_tokens:
         return []
-    if not Path(path).expanduser().is_file():
+    if not asked(Path(path).is_file):
         sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")
-    return str(Path(path).expanduser())
+    return str(Path(path))
 
 
 def mapping_file(wildcards):
     """The GLM that a test split is scored by too, as sclite does it; of Switchboard and CallHome."""
-    found = glm.find(section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
+    found = asked(glm.find, section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
     return [str(found)] if found else []
 
 
