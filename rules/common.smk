@@ -1,6 +1,8 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
 import difflib
+import os
+import re
 import shlex
 import shutil
 import sys
@@ -33,6 +35,13 @@ if "datasets" not in config:
 
 
 config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
+
+
+def as_input(path):
+    """A file of the user's as an input. Snakemake has no way to quote its patterns, and may take a word for a target."""
+    if re.search("{.*}|<.*>", path):
+        sys.exit(f"error: {path}: braces and angle brackets are Snakemake's patterns: rename it, or link to it (ln -s)")
+    return path if "." in path or os.sep in path else os.path.abspath(path)
 
 
 def section(dataset, name):
@@ -81,7 +90,7 @@ def source_listings(wildcards):
     if source["type"] != "local":
         return []
     found = (asked(local.listing, source, split) for split in source_splits(wildcards.dataset))
-    return [str(path) for path in found if path]
+    return [as_input(str(path)) for path in found if path]
 
 
 def base_model(wildcards):
@@ -94,7 +103,7 @@ def base_model(wildcards):
     path = Path(init_from)
     if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
-    return str(path)
+    return as_input(str(path))
 
 
 def architecture(wildcards):
@@ -185,13 +194,13 @@ def language_model(wildcards):
         return []
     if not asked(Path(path).is_file):
         sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")
-    return str(Path(path))
+    return as_input(str(Path(path)))
 
 
 def mapping_file(wildcards):
     """The GLM that a test split is scored by too, as sclite does it; of Switchboard and CallHome."""
     found = asked(glm.find, section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
-    return [str(found)] if found else []
+    return [as_input(str(found))] if found else []
 
 
 def card_options(dataset):
