@@ -35,6 +35,9 @@ rule all:
         expand("results/{dataset}/model", dataset=config["datasets"]),
 
 
+check_places()
+check_names()
+
 for dataset in config["datasets"]:
 
     rule:

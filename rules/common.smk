@@ -37,6 +37,26 @@ if "datasets" not in config:
 config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
 
 
+def check_places():
+    """End with one line where Snakemake can't work: it takes braces for its own, and must write."""
+    if set("{}") & set(str(workflow.basedir)):
+        sys.exit(f"error: {workflow.basedir}: braces in the path of the checkout are Snakemake's patterns: rename it")
+    for place in ("results", "logs", "benchmarks", "data", ".snakemake"):
+        for path in [place, *(f"{place}/{name}" for name in config["datasets"])]:
+            there = os.path.lexists(path)
+            if not os.access(path if there else ".", os.W_OK | os.X_OK) or (there and not os.path.isdir(path)):
+                sys.exit(f"error: {os.path.abspath(path)}: not a folder that may be written to: results go there")
+
+
+def check_names():
+    """End with one line where a data set is called as something else in the workflow is."""
+    outputs = (Path(path).parts for rule in workflow.rules for path in rule.output)
+    taken = {rule.name for rule in workflow.rules} | {parts[1] for parts in outputs if parts[0] == "results"}
+    for name in config["datasets"]:
+        if name in taken:
+            sys.exit(f"error: config: datasets.{name}: the workflow has something of that name: choose another")
+
+
 def as_input(path):
     """A file of the user's as an input. Snakemake has no way to quote its patterns, and may take a word for a target."""
     if re.search("{.*}|<.*>", path):
@@ -255,5 +275,7 @@ def needs():
 def no_such_target(wildcards):
     """Refuse a target that no rule makes, naming the nearest data set."""
     near = difflib.get_close_matches(wildcards.target, config["datasets"], n=1)
+    if wildcards.target in config["datasets"]:
+        sys.exit(f"error: the target {wildcards.target} is written without a slash")
     hint = f"did you mean `{near[0]}`?" if near else f"the data sets are {', '.join(config['datasets'])}"
     sys.exit(f"error: no data set or target {wildcards.target}: {hint}")
