@@ -9,10 +9,6 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-if "datasets" not in config:
-
-    configfile: "config/config.yaml"
-
 
 include: "rules/common.smk"
 include: "rules/data.smk"
@@ -38,6 +34,9 @@ rule all:
         "results/report.html",
         expand("results/{dataset}/model", dataset=config["datasets"]),
 
+
+check_places()
+check_names()
 
 for dataset in config["datasets"]:
 

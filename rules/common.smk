@@ -1,6 +1,8 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
 import difflib
+import os
+import re
 import shlex
 import shutil
 import sys
@@ -9,15 +11,58 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from rnnt import config as experiment
+from rnnt.configfile import check as check_files
 from rnnt.corpora import glm
 from rnnt.corpora import local
 from rnnt.data import languages
 from rnnt.errors import UserError
 
-try:
-    config = experiment.validate(config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
-except UserError as error:
-    sys.exit(f"error: {error}")
+
+def asked(function, *arguments):
+    """What a function returns; ends with one line where it refuses the user's input, or can't look where that lies."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+asked(check_files, workflow.configfiles)
+if "datasets" not in config:
+    asked(check_files, ["config/config.yaml"])
+
+    configfile: "config/config.yaml"
+
+
+config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
+
+
+def check_places():
+    """End with one line where Snakemake can't work: it takes braces for its own, and must write."""
+    if set("{}") & set(str(workflow.basedir)):
+        sys.exit(f"error: {workflow.basedir}: braces in the path of the checkout are Snakemake's patterns: rename it")
+    for place in ("results", "logs", "benchmarks", "data", ".snakemake"):
+        for path in [place, *(f"{place}/{name}" for name in config["datasets"])]:
+            there = os.path.lexists(path)
+            if not os.access(path if there else ".", os.W_OK | os.X_OK) or (there and not os.path.isdir(path)):
+                sys.exit(f"error: {os.path.abspath(path)}: not a folder that may be written to: results go there")
+
+
+def check_names():
+    """End with one line where a data set is called as something else in the workflow is."""
+    outputs = (Path(path).parts for rule in workflow.rules for path in rule.output)
+    taken = {rule.name for rule in workflow.rules} | {parts[1] for parts in outputs if parts[0] == "results"}
+    for name in config["datasets"]:
+        if name in taken:
+            sys.exit(f"error: config: datasets.{name}: the workflow has something of that name: choose another")
+
+
+def as_input(path):
+    """A file of the user's as an input. Snakemake has no way to quote its patterns, and may take a word for a target."""
+    if re.search("{.*}|<.*>", path):
+        sys.exit(f"error: {path}: braces and angle brackets are Snakemake's patterns: rename it, or link to it (ln -s)")
+    return path if "." in path or os.sep in path else os.path.abspath(path)
 
 
 def section(dataset, name):
@@ -65,8 +110,8 @@ def source_listings(wildcards):
     source = section(wildcards.dataset, "source")
     if source["type"] != "local":
         return []
-    found = (local.listing(source, split) for split in source_splits(wildcards.dataset))
-    return [str(path) for path in found if path]
+    found = (asked(local.listing, source, split) for split in source_splits(wildcards.dataset))
+    return [as_input(str(path)) for path in found if path]
 
 
 def base_model(wildcards):
@@ -76,10 +121,10 @@ def base_model(wildcards):
         return []
     if not init_from.endswith(".nemo"):
         return f"data/base_models/{init_from}.nemo"
-    path = Path(init_from).expanduser()
-    if not path.is_file():
+    path = Path(init_from)
+    if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
-    return str(path)
+    return as_input(str(path))
 
 
 def architecture(wildcards):
@@ -176,15 +221,15 @@ def language_model(wildcards):
     other_tokens = int(wildcards.leg) == 0 and section(wildcards.dataset, "tokenizer")["source"] == "train"
     if not path or wildcards.search == "greedy" or other_tokens:
         return []
-    if not Path(path).expanduser().is_file():
+    if not asked(Path(path).is_file):
         sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")
-    return str(Path(path).expanduser())
+    return as_input(str(Path(path)))
 
 
 def mapping_file(wildcards):
     """The GLM that a test split is scored by too, as sclite does it; of Switchboard and CallHome."""
-    found = glm.find(section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
-    return [str(found)] if found else []
+    found = asked(glm.find, section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
+    return [as_input(str(found))] if found else []
 
 
 def card_options(dataset):
@@ -239,5 +284,7 @@ def needs():
 def no_such_target(wildcards):
     """Refuse a target that no rule makes, naming the nearest data set."""
     near = difflib.get_close_matches(wildcards.target, config["datasets"], n=1)
+    if wildcards.target in config["datasets"]:
+        sys.exit(f"error: the target {wildcards.target} is written without a slash")
     hint = f"did you mean `{near[0]}`?" if near else f"the data sets are {', '.join(config['datasets'])}"
     sys.exit(f"error: no data set or target {wildcards.target}: {hint}")

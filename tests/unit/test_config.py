@@ -1,6 +1,7 @@
 """The configuration: defaults, overrides, and one clear line for each mistake."""
 
 import copy
+import datetime
 import re
 import sys
 
@@ -117,13 +118,30 @@ def test_validation_leaves_the_given_configuration_alone():
         ("datasets.digits.source", {"type": "synthetic", "corpus": "spoken_digits"}, ["splits.validation", "dev"]),
         ("datasets.digits.source", {"type": "librispeech"}, ["splits.train: the source librispeech", "dev-clean"]),
         ("training", [], ["training: expected an object, got []"]),
+        ("training.seed", 2**32, ["training.seed: 4294967296 is greater than the maximum of 4294967295"]),
+        ("evaluation.legs", 11, ["datasets.digits: 10 max_steps can't be cut into 11 evaluation.legs"]),
+        ("wandb.project", "a/b", ['wandb.project: "a/b" does not fit', "none of `/`"]),
+        ("wandb.project", 7, ["wandb.project: expected a string, got 7: put it in quotes"]),
+        ("wandb.project", datetime.date(2021, 1, 1), ['wandb.project: expected a string, got "2021-01-01"']),
+        ("wandb.project", "x" * 5000, ["wandb.project", "does not fit"]),
+        ("wandb.project", "\ud800", ["wandb.project: '\\ud800' holds"]),
+        ("publish.repository", "me/{x}-{dataset}", ["publish.repository", "does not fit: A repository"]),
+        ("model.init_from", "../../x", ["digits: model.init_from: ../../x: neither the path of a file *.nemo nor"]),
+        ("evaluation.beam.lm", "~nobody-here/x", ["evaluation.beam.lm: ~nobody-here/x: no such home"]),
+        ("datasets.digits.source.path", "a\nb", ["datasets.digits.source.path: 'a\\nb' holds a line break"]),
+        ("datasets.digits\n", {}, ["datasets.'digits\\n'", "line break"]),
+        (f"datasets.{'d' * 101}", {}, ["up to 100 lower-case letters"]),
+        ("datasets.digits.splits.test", False, ["splits.test", "false: put it in quotes (YAML reads yes, no, on"]),
+        ("datasets.digits.splits.test", "", ["datasets.digits.splits.test"]),
+        ("datasets.digits.splits.test", "-x", ["datasets.digits.splits.test: -x", "begin with a hyphen"]),
+        ("datasets.digits.splits.train", ["a", "a"], ["datasets.digits.splits.train"]),
         ("datasets", None, ["datasets is missing"]),
         ("text.language", "en_US", ["config: text.language: expected a BCP 47", '"en_US": did you mean `en-US`?']),
         ("datasets.digits.text", {"language": "Hindi!"}, ["datasets.digits.text.language: expected", '"Hindi!"']),
         ("text.language", "english", ['such as en, pt-BR or sr-Latn, got "english"']),
         ("text.language", "eng-GB", ['got "eng-GB": did you mean `en-GB`?']),
         ("text.language", "", ['got ""']),
-        ("text.language", "en\n", ['got "en\\n"']),
+        ("text.language", "en\n", ["text.language: 'en\\n' holds a line break"]),
         ("text.language", False, ["text.language: expected a string, got false", 'bare no as false, write "no"']),
         ("text.language", ["en", "fr"], ["text.language: expected a string"]),
     ],
@@ -132,7 +150,7 @@ def test_a_mistake_is_one_line_that_names_the_key_and_the_remedy(path, value, pa
     with pytest.raises(UserError) as error:
         config.validate(changed(path, value), SCHEMA)
     message = str(error.value)
-    assert "\n" not in message
+    assert "\n" not in message and len(message) < 1000
     for part in parts:
         assert part in message
 
@@ -150,6 +168,30 @@ def test_whole_numbers_may_be_written_with_a_point_and_null_takes_a_length_back(
 )
 def test_a_language_is_a_tag_of_bcp_47(tag):
     assert config.validate(changed("text.language", tag), SCHEMA)["text"]["language"] == tag
+
+
+def test_a_path_is_your_home_s_where_it_begins_with_a_tilde_and_else_stays_as_it_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = changed("model.init_from", "~/base.nemo")
+    given["datasets"]["digits"] |= {
+        "source": {"type": "switchboard", "path": "~/LDC", "hub5_audio": "~/hub5", "hub5_transcripts": "/a/~b"},
+        "splits": {"train": "train", "validation": "validation", "test": "test_callhome"},
+        "evaluation": {"beam": {"lm": "~/x.arpa"}},
+    }
+    checked = config.validate(given, SCHEMA)
+    digits = checked["datasets"]["digits"]
+    source = {key: value for key, value in digits["source"].items() if value and "/" in str(value)}
+    assert source == {"path": "/home/me/LDC", "hub5_audio": "/home/me/hub5", "hub5_transcripts": "/a/~b"}
+    assert digits["evaluation"]["beam"]["lm"] == "/home/me/x.arpa"
+    assert checked["model"]["init_from"] == "/home/me/base.nemo"
+    for path in ("/corpora//x/", "./x", "x y/$HOME/*", "ü"):
+        unchanged = config.validate(changed("datasets.digits.source.path", path), SCHEMA)
+        assert unchanged["datasets"]["digits"]["source"]["path"] == path
+
+
+def test_values_are_taken_as_they_stand():
+    for project in ("asr-{dataset}", "$HOME 'q' \"d\" *", "<x>", "ü"):
+        assert config.validate(changed("wandb.project", project), SCHEMA)["wandb"]["project"] == project
 
 
 def test_fp16_on_a_cpu_is_refused():

@@ -30,6 +30,13 @@ def read_in_a_process(args):
     next(iter(torch.utils.data.DataLoader(UnreadableAudio(), num_workers=1)))
 
 
+def test_a_log_that_can_t_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "logs").write_text("")
+    monkeypatch.setattr("sys.argv", ["script", "--log", str(tmp_path / "logs/x.log")])
+    with pytest.raises(SystemExit, match=r"error: .*logs"):
+        console.run(lambda args: None, console.parser(""))
+
+
 FULL = OSError(28, "No space left on device", "x.jsonl")
 NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
 

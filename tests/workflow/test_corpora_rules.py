@@ -32,6 +32,24 @@ def test_a_full_size_experiment_is_planned_without_its_data(checkout, name):
     assert not (checkout / "data").exists()
 
 
+@pytest.mark.parametrize("name", ["a*b", "it's [v2] $HOME g::h %s"])
+def test_a_folder_may_be_called_as_anything(checkout, name):
+    """The checkout, the corpus and a split; beside each lies one whose name fits when theirs is taken for a pattern."""
+    folder, beside = checkout.rename(checkout.with_name(name)), checkout.with_name("aXb")
+    for place, rows in ((folder / name / name, 2), (folder / "aXb/aXb", 3), (beside / name / name, 4)):
+        lines = ["file_name,text"]
+        for n in range(rows):
+            trees.write(place / f"{n}.wav", trees.noise(1, 16000, seed=n), 16000)
+            lines.append(f"{n}.wav,word")
+        (place / "metadata.csv").write_text("\n".join(lines) + "\n")
+    splits = {"train": name, "validation": name, "test": name}
+    dataset = {"source": {"type": "local", "path": name}, "splits": splits, "max_steps": 3}
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": dataset}}))
+    done = snakemake(folder, "--cores", "1", "results/mine/manifests", "--configfile", "mine.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(manifests.read(folder / "results/mine/manifests/test.jsonl")) == 2
+
+
 def test_all_four_corpora_become_manifests(checkout, tmp_path):
     for split, speaker in (("train-clean-100", "14"), ("dev-clean", "16"), ("test-other", "17")):
         trees.librispeech(tmp_path, split, [speaker])

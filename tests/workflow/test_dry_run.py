@@ -1,6 +1,7 @@
 """What a user sees before anything is computed: the plan, and what is said of a wrong configuration."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,86 @@ def test_an_overlay_changes_the_default_experiment_and_a_file_with_data_sets_rep
     assert "leg_5" in done.stdout + done.stderr and "spoken_commands" in done.stdout + done.stderr
     done = snakemake(checkout, "--dry-run", "--configfile", "config/local_example.yaml")
     assert "spoken_commands" not in done.stdout + done.stderr
+
+
+def refusal(folder, *arguments):
+    """What a dry run ends with, in one line."""
+    done = snakemake(folder, "--dry-run", "--quiet", "host", *arguments)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in output and "Exception" not in output, output
+    return next(line for line in output.splitlines() if line.startswith("error: "))
+
+
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_a_file_that_snakemake_can_t_read_is_one_clear_line(checkout, profile):
+    (checkout / "wrong.yaml").write_text("training: &a {seed: *a}\n")
+    given = ("--workflow-profile", f"profiles/{profile}", "--configfile", "wrong.yaml")
+    assert "error: wrong.yaml:1: an alias stands for what it is in itself" in refusal(checkout, *given)
+
+
+def test_a_key_given_twice_is_named_with_both_lines_in_every_file(checkout):
+    (checkout / "good.yaml").write_text("training: {seed: 2}\n")
+    (checkout / "twice.yaml").write_text("training: {seed: 2}\ndevice: cpu\ntraining: {batch_size: 3}\n")
+    without_profile = ("--workflow-profile", "none", "--configfile", "good.yaml", "twice.yaml")
+    assert "error: twice.yaml:3: `training` is already given in line 1" in refusal(checkout, *without_profile)
+    with (checkout / "config/config.yaml").open("a") as file:
+        file.write("training: {seed: 2}\ntraining: {seed: 3}\n")
+    assert "error: config/config.yaml:" in refusal(checkout)
+
+
+def test_no_value_of_the_configuration_is_a_pattern(checkout):
+    (checkout / "a b").mkdir()
+    (checkout / "a b/'$HOME'.arpa").write_text("")
+    (checkout / "bare").write_text("")  # a word like the name of a target
+    project = '{"tensorboard":false,"wandb":{"mode":"offline","project":"asr-{dataset} {x} <x> $HOME *"}}'
+    (checkout / "overlay.yaml").write_text(
+        "wandb: {mode: offline, project: 'asr-{dataset} {x} <x> $HOME *'}\n"
+        "evaluation: {beam: {lm: \"a b/'$HOME'.arpa\"}}\n"
+    )
+    arguments = ("--dry-run", "--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")
+    plan = (done := snakemake(checkout, *arguments)).stdout + done.stderr
+    assert done.returncode == 0, plan
+    told = [
+        shlex.split(line.removeprefix("Shell command: "))
+        for line in plan.splitlines()
+        if "python workflow_scripts/" in line
+    ]
+    tracking = [words[words.index("--tracking") + 1] for words in told if "--tracking" in words]
+    assert len(tracking) == 4 and set(tracking) == {project}
+    assert [words[words.index("--lm") + 1] for words in told if "--lm" in words] == ["a b/'$HOME'.arpa"]
+    (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: bare}}\n")
+    assert f"--lm {checkout}/bare" in snakemake(checkout, *arguments).stdout
+
+
+def test_a_place_that_snakemake_would_take_for_a_pattern_is_refused(checkout):
+    (checkout / "{x}.arpa").write_text("")
+    (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: '{x}.arpa'}}\n")
+    assert "{x}.arpa: braces" in refusal(checkout, "--configfile", "overlay.yaml")
+    (checkout / "overlay.yaml").write_text(f"evaluation: {{beam: {{lm: {'a' * 300}}}}}\n")
+    assert "File name too long" in refusal(checkout, "--configfile", "overlay.yaml")
+    assert "brace{x}: braces in the path" in refusal(checkout.rename(checkout.with_name("brace{x}")))
+
+
+@pytest.mark.parametrize("name", ["train_kept_leg", "figures"])
+def test_a_data_set_is_not_called_as_something_of_the_workflow(checkout, name):
+    text = (checkout / "config/config.yaml").read_text().replace("spoken_commands:", f"{name}:")
+    (checkout / "config/config.yaml").write_text(text)
+    assert f"config: datasets.{name}: the workflow has something of that name" in refusal(checkout)
+
+
+def test_names_of_python_and_of_folders_are_good_names(checkout):
+    text = (checkout / "config/config.yaml").read_text()
+    text = text.replace("spoken_commands:", "config:").replace("spoken_digits:", "lambda:")
+    (checkout / "config/config.yaml").write_text(text)
+    done = snakemake(checkout, "--dry-run", "--", "config", "lambda")
+    assert done.returncode == 0 and "output: results/config/wer_table.csv" in done.stdout + done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("place", ["results", "logs/spoken_digits"])
+def test_a_place_that_can_t_be_written_to_is_refused(checkout, place):
+    (checkout / place).parent.mkdir(exist_ok=True)
+    (checkout / place).write_text("")
+    assert f"{place}: not a folder that may be written to" in refusal(checkout)
 
 
 def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkout):

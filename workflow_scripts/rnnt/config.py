@@ -9,7 +9,9 @@ import copy
 import difflib
 import json
 import math
+import os
 import re
+import unicodedata
 from pathlib import Path
 
 import jsonschema
@@ -42,6 +44,7 @@ SHORTEST = {
     **{"eng": "en", "tur": "tr", "aze": "az", "lit": "lt", "tat": "tt", "jpn": "ja", "tha": "th", "lao": "lo"},
     **{"zho": "zh", "chi": "zh", "khm": "km", "mya": "my", "bur": "my", "bod": "bo", "tib": "bo", "dzo": "dz"},
 }
+NAME_OF_A_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
 
@@ -72,12 +75,12 @@ def validate(config: dict, schema: dict) -> dict:
     config = copy.deepcopy(config)
     _read_off_as_a_word(config)
     _check_names(config)
+    _check_values(config, "")
     validator = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
     errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
     if errors:
         raise UserError(_explain(errors[0], schema))
-    _check_finite(config, "config: ")
-    _fill_defaults(config, schema, schema, overrides=False)
+    _fill_defaults(config, schema, schema, "", overrides=False)
     for name, dataset in config["datasets"].items():
         _check_dataset(config, name, dataset)
     return config
@@ -126,13 +129,27 @@ def _check_names(config: dict) -> None:
             raise UserError(f"config: datasets.{name}: YAML does not read this name as text: put it in quotes")
 
 
-def _check_finite(value, where: str) -> None:
-    """JSON Schema lets `.nan` and `.inf` of YAML pass every limit."""
+def _check_values(value, where: str) -> None:
+    """What JSON Schema lets pass: `.nan` and `.inf` of YAML, a line break at the end of a name."""
     if isinstance(value, dict):
         for key, child in value.items():
-            _check_finite(child, f"{where}{'' if where.endswith(' ') else '.'}{key}")
+            _check_values(str(key), f"{where}.{key!a}")
+            _check_values(child, f"{where}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for child in value:
+            _check_values(child, where)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: expected a finite number, got {value}")
+        raise UserError(f"config: {where}: expected a finite number, got {value}")
+    elif isinstance(value, str) and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        raise UserError(f"config: {where}: {value!a} holds a line break or a control character: take it out")
+
+
+def _path(value: str, where: str) -> str:
+    """A path with its `~` expanded."""
+    expanded = os.path.expanduser(value)
+    if expanded.startswith("~"):
+        raise UserError(f"config: {where}: {value}: no such home (for a folder of that name here write ./{value})")
+    return expanded
 
 
 def _check_dataset(config: dict, name: str, dataset: dict) -> None:
@@ -146,9 +163,11 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     if not any(split.startswith("test") for split in dataset["splits"]):
         raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
     kind = dataset["source"]["type"]
-    for ours, value in dataset["splits"].items() if kind in SPLITS else ():
+    for ours, value in dataset["splits"].items():
         for split in [value] if isinstance(value, str) else value:
-            if split not in SPLITS[kind].split():
+            if split.startswith("-"):
+                raise UserError(f"config: {key}.splits.{ours}: {split}: a split's name does not begin with a hyphen")
+            if kind in SPLITS and split not in SPLITS[kind].split():
                 known = SPLITS[kind].replace(" ", ", ")
                 raise UserError(f"config: {key}.splits.{ours}: the source {kind} has no split {split} (it has {known})")
     merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
@@ -166,12 +185,20 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
             f"config: {key}: evaluation.beam: {beam['strategy']} looks at {beam_width(beam)} tokens at a time, "
             "which must not exceed tokenizer.vocab_size: lower beam_size"
         )
+    if dataset.get("max_steps", math.inf) < (legs := merged["evaluation"]["legs"]):
+        raise UserError(f"config: {key}: {dataset['max_steps']} max_steps can't be cut into {legs} evaluation.legs")
     if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
         raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
     if merged["tokenizer"]["source"] == "model" and not merged["model"]["init_from"]:
         raise UserError(
             f"config: {key}: tokenizer.source is `model`, but there is no model to take it from: "
             "set model.init_from, or tokenizer.source: train"
+        )
+    init_from = merged["model"]["init_from"] or ""
+    if init_from and not init_from.endswith(".nemo") and not re.fullmatch(NAME_OF_A_MODEL, init_from):
+        raise UserError(
+            f"config: {key}: model.init_from: {init_from}: neither the path of a file *.nemo nor a model's name, "
+            "such as stt_en_contextnet_1024"
         )
     if merged["training"]["precision"] == "fp16" and config["device"] == "cpu":
         raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
@@ -197,8 +224,11 @@ def _properties(node: dict, instance: dict, schema: dict) -> dict:
     return properties
 
 
-def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool, fill: bool = True) -> None:
-    """Fill defaults in place. A data set's overrides of the shared sections get none: they would hide the shared."""
+def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrides: bool, fill: bool = True) -> None:
+    """Fill defaults and expand paths, in place.
+
+    A data set's overrides of the shared sections get no defaults: they would hide the shared.
+    """
     for key, child in _properties(node, instance, schema).items():
         child = _resolve(child, schema)
         own = fill and not (overrides and key in SHARED_SECTIONS)
@@ -212,8 +242,10 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, overrides: bool, fi
             and "number" not in str(child["type"])
         ):
             instance[key] = int(instance[key])  # 3.0 is an integer to JSON Schema
+        if child.get("format") == "path" and instance[key] is not None:
+            instance[key] = _path(instance[key], f"{where}{key}")
         if isinstance(instance[key], dict):
-            _fill_defaults(instance[key], child, schema, overrides or key == "datasets", own)
+            _fill_defaults(instance[key], child, schema, f"{where}{key}.", overrides or key == "datasets", own)
 
 
 def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
@@ -233,7 +265,7 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         )
         full = f"{where}.{unknown}" if where else str(unknown)
         if where == "datasets":
-            return f"config: {full}: a data set's name is lower-case letters, digits and underscores"
+            return f"config: {full}: a data set's name is up to 100 lower-case letters, digits and underscores"
         near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"config: unknown key {full}: {hint}"
@@ -253,7 +285,9 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
             hint = _number_hint(value, expected.split(" or ")[0])
         elif value is False and where.endswith("text.language"):
             hint = ': YAML reads a bare no as false, write "no"'
-        return f"{key}: expected {_article(expected)}, got {json.dumps(value, ensure_ascii=False)}{hint}"
+        elif isinstance(value, bool | int | float) and "string" in expected:
+            hint = ": put it in quotes" + (" (YAML reads yes, no, on and off so)" if isinstance(value, bool) else "")
+        return f"{key}: expected {_article(expected)}, got {_shown(value)}{hint}"
     if error.validator == "format":
         near = _shortest(value.replace("_", "-"))
         hint = f": did you mean `{near}`?" if LANGUAGE_TAG.fullmatch(near) else ""
@@ -265,13 +299,21 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         number, word = error.validator_value
         expected = f"{_article(number['type'])} above {number['exclusiveMinimum']} or `{word['const']}`"
         hint = _number_hint(value, number["type"]) if isinstance(value, str) else ""
-        return f"{key}: expected {expected}, got {json.dumps(value, ensure_ascii=False)}{hint}"
+        return f"{key}: expected {expected}, got {_shown(value)}{hint}"
     if error.validator in ("enum", "const"):
         allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
         near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
         hint = f": did you mean `{near[0]}`?" if near else ""
-        return f"{key}: {json.dumps(value)} is not one of {', '.join(map(str, allowed))}{hint}"
+        return f"{key}: {_shown(value)} is not one of {', '.join(map(str, allowed))}{hint}"
+    if error.validator == "pattern":
+        return f"{key}: {_shown(value)} does not fit: {' '.join(error.schema['description'].split())}"
     return f"{key}: {error.message}"
+
+
+def _shown(value) -> str:
+    """A value as it is quoted in a message: whole where it is short."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _error_in_chosen_branch(error: jsonschema.ValidationError) -> jsonschema.ValidationError:

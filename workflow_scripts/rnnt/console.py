@@ -37,7 +37,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
     """Parse, log to stderr and the log file, call `main`, and turn a UserError into one line and exit code 1."""
     args = arguments.parse_args()
-    start_logging(args.log, args.label)
+    try:
+        start_logging(args.log, args.label)
+    except OSError as error:
+        sys.exit(f"error: {error}")
     try:
         main(args)
     except UserError as error:

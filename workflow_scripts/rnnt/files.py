@@ -144,8 +144,16 @@ def sha256(path: str | Path) -> str:
 
 
 def code_version() -> str:
-    """`git describe` of the code that runs, `unknown` outside a checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """`git describe` of the code that runs, `unknown` outside a checkout and where git can't be asked."""
+    here = Path(__file__).resolve()
+    # A copy without .git may lie inside another project's checkout.
+    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
+    found = _git(here.parent, "describe", "--always", "--dirty", "--abbrev=12") if tracked else ""
+    return found or "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""

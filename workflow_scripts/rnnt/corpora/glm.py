@@ -45,7 +45,7 @@ class Glm:
 def find(source: dict) -> Path | None:
     """The GLM beside the STM of a source: of `switchboard` alone, and where LDC2002T43 is."""
     folder = source["type"] == "switchboard" and (source["hub5_transcripts"] or source["hub5_audio"])
-    return min(Path(folder).expanduser().rglob("*hub5*.glm"), default=None) if folder else None
+    return min(Path(folder).rglob("*hub5*.glm"), default=None) if folder else None
 
 
 def read(path: str | Path) -> Glm:

@@ -62,8 +62,8 @@ def obtain(source: dict, folder: Path, archive: Archive, path: str | None) -> No
 def find(folder: Path, archive: Archive, path: str | None) -> Path | None:
     """The root of the corpus, which holds the archive's marker: at `path`, in `folder`, or up to two levels below."""
     places = [_extracted(folder, archive)]
-    if path and Path(path).expanduser().is_dir():
-        places.insert(0, Path(path).expanduser())
+    if path and Path(path).is_dir():
+        places.insert(0, Path(path))
     for place in places:
         for pattern in ("", "*/", "*/*/"):
             for found in sorted(place.glob(pattern + archive.marker)):
@@ -123,7 +123,7 @@ def check_counts(found: int, hours: float, expected: Counts, what: str) -> None:
 def _local_archive(archive: Archive, path: str | None) -> Path | None:
     if not path:
         return None
-    place = Path(path).expanduser()
+    place = Path(path)
     return next((p for p in (place, place / archive.name) if p.is_file()), None)
 
 

@@ -114,7 +114,7 @@ def _conversations(source: dict, folder: Path) -> Iterator[Utterance]:
 
 def _audio(path: str, pattern: str) -> dict[str, Path]:
     """SPHERE files below `path` by their lower-case stem; discs differ in depth and in case."""
-    root = Path(path).expanduser()
+    root = Path(path)
     if not root.is_dir():
         raise UserError(f"{path}: no such folder")
     found = (p for p in root.rglob("*") if p.suffix.lower() == ".sph" and p.stem.lower().startswith(pattern[:-1]))
@@ -130,7 +130,7 @@ def _audio(path: str, pattern: str) -> dict[str, Path]:
 def _speakers(path: str) -> dict[tuple[str, str], str]:
     """The real speakers of each side, where LDC's conv_tab.csv is: conversation, active, caller A, caller B, ..."""
     speakers = {}
-    for table in sorted(Path(path).expanduser().rglob("conv_tab.csv"))[:1]:
+    for table in sorted(Path(path).rglob("conv_tab.csv"))[:1]:
         for number, line in published.lines(table):
             try:
                 (row,) = csv.reader([line], strict=True)
@@ -147,7 +147,7 @@ def _stm(source: dict) -> Path:
             f"Hub5'00 {LICENCE}: get LDC2002S09 and LDC2002T43 and set source.hub5_audio and source.hub5_transcripts"
         )
     transcripts = source["hub5_transcripts"] or source["hub5_audio"]
-    found = sorted(Path(transcripts).expanduser().rglob("hub5e00.english.*.stm"))
+    found = sorted(Path(transcripts).rglob("hub5e00.english.*.stm"))
     if not found:
         raise UserError(f"{transcripts}: no hub5e00.english.*.stm below it (LDC2002T43): set source.hub5_transcripts")
     if len({path.read_bytes() for path in found}) > 1:
