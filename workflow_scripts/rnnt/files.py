@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 import reprlib
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rnnt.errors import UserError
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # a half of a character beyond U+FFFF, as JSON escapes it
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -88,7 +91,7 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
             if not text:
                 continue
             row = decoder.decode(text)
-            if b"\\u" in line:
+            if SURROGATE.search(line):
                 json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise UserError(f"{where}: half a character (a lone surrogate): write the file anew as UTF-8") from None

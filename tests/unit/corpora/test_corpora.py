@@ -60,6 +60,7 @@ def test_a_nemo_manifest_is_a_split(tmp_path):
         ("metadata.csv", ["x.flac,one", "y.flac,two"], r"metadata.csv:1: .*expected a first line of column names"),
         ("metadata.csv", ["file_name,text", "x.flac,a\0b"], r"metadata.csv:2: holds a NUL character: is it UTF-16"),
         ("metadata.csv", ["file_name,text", '"x\n.flac",one'], r"metadata.csv:2: a file name with a line break"),
+        ("metadata.csv", ["file_name,text", "x.flac\u2028,one"], r"metadata.csv:2: a file name with a line break"),
         (
             "metadata.csv",
             ["file_name,text", 'x.flac,"a\nb"', "", "y.flac"],
@@ -164,6 +165,7 @@ def test_nothing_that_is_falsy_is_lost_and_a_number_is_the_text_that_stands_ther
         ('"channel": true', "channel must be a number from 0, not True"),
         ('"channel": 1.5', "channel must be a number from 0, not '1.5'"),
         ('"id": ["a"]', "`id` must be text or a number"),
+        ('"id": "a\\u2028"', "an id with a line break"),
     ],
 )
 def test_a_manifest_with_a_number_that_can_not_be_names_its_line(tmp_path, pair, message):

@@ -71,16 +71,16 @@ def unlisted(source: dict, split: str, listed: Iterable[str]) -> list[str]:
 
     A folder below with a metadata file is a split of its own; what begins with a dot is hidden.
     """
-    place = str(Path(source["path"], split))
-    known = {_real(path) for path in listed}
-    found = []
+    place, listed, found = str(Path(source["path"], split)), set(listed), []
     for folder, below, names in os.walk(place):
         if folder != place and set(METADATA) & set(names):
             below.clear()
             continue
         below[:] = [name for name in below if not name.startswith(".")]
         found += [os.path.join(folder, name) for name in names if _is_audio(name) and not name.startswith(".")]
-    return sorted(path for path in found if _real(path) not in known)
+    left = [path for path in found if path not in listed]
+    known = {_real(path) for path in listed} if left else set()  # by links, through .., in another normal form
+    return sorted(path for path in left if _real(path) not in known)
 
 
 def _real(path: str) -> str:
@@ -117,13 +117,13 @@ def _metadata(path: Path) -> Iterator[tuple[Utterance, str]]:
     for where, row in rows:
         name = _file_name(row, "file_name", where)
         utterance = Utterance(
-            id=str(Path(name).with_suffix("")),
+            id=str(name.with_suffix("")),
             audio_filepath=str(path.parent / name),
             text=_text(row, TEXT_COLUMNS, where),
             speaker=_speaker(row, where),
             origin=where,
         )
-        yield utterance, str(Path(name))
+        yield utterance, str(name)
 
 
 def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
@@ -139,8 +139,10 @@ def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
         suffix = "" if channel is None else f"-ch{channel}"
         end = "end" if duration is None else round(offset + duration, 6)
         own = _optional(row, "id", where)
+        if own and own.splitlines() != [own]:
+            raise UserError(f"{where}: an id with a line break, {reprlib.repr(own)}")
         utterance = Utterance(
-            id=own or f"{Path(name).with_suffix('')}-{offset:.3f}{suffix}",
+            id=own or f"{name.with_suffix('')}-{offset:.3f}{suffix}",
             audio_filepath=_audio_path(name, path.parent, where),
             text=_text(row, ("text",), where),
             offset=offset,
@@ -149,17 +151,17 @@ def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
             speaker=_speaker(row, where),
             origin=where,
         )
-        yield utterance, None if own else f"{Path(name)}-{offset}-{end}{suffix}"
+        yield utterance, None if own else f"{name}-{offset}-{end}{suffix}"
 
 
-def _audio_path(name: str, folder: Path, where: str) -> str:
+def _audio_path(name: Path, folder: Path, where: str) -> str:
     """As NeMo has it: relative to the working directory, or to the manifest's folder where the former has no file."""
     beside = folder / name
     if not os.path.isfile(name):
         return str(beside)
     if os.path.isfile(beside) and not os.path.samefile(name, beside):
         raise UserError(f"{where}: {name} is both in the working directory and in {folder}: write its whole path")
-    return str(Path(name))
+    return str(name)
 
 
 def _json_rows(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
@@ -268,12 +270,13 @@ def _speaker(row: dict, where: str) -> str | None:
     return (_optional(row, "speaker", where) or "").strip() or None
 
 
-def _file_name(row: dict, column: str, where: str) -> str:
-    name = _text(row, (column,), where)
-    if not Path(name).name:
+def _file_name(row: dict, column: str, where: str) -> Path:
+    text = _text(row, (column,), where)
+    name = Path(text)
+    if not name.name:
         raise UserError(f"{where}: no file name")
-    if len(name.splitlines()) > 1:
-        raise UserError(f"{where}: a file name with a line break, {reprlib.repr(name)}: is a quote left open?")
+    if text.splitlines() != [text]:
+        raise UserError(f"{where}: a file name with a line break, {reprlib.repr(text)}: is a quote left open?")
     return name
 
 
