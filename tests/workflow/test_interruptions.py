@@ -18,7 +18,7 @@ def start(arguments):
 
 
 def wait_for(path, process):
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not list(path.parent.glob(path.name)):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until
@@ -62,7 +62,7 @@ def test_a_training_that_is_told_to_stop_saves_and_does_not_count_as_done(prepar
     busy = run_script("train_leg", *arguments(prepared, folder, length='{"max_steps": 100000}'))
     assert busy.returncode == 1 and "another training is at work there" in busy.stderr
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
     assert not (folder / "leg_1").exists()
