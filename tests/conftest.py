@@ -27,6 +27,13 @@ def pytest_addoption(parser):
     parser.addoption("--matrix", action="store_true", help="every combination of options in test_matrix.py, not a part")
 
 
+@pytest.fixture(autouse=True)
+def own_wandb_service():
+    """W&B's client leaves where its service is in the environment: a killed training's would be that of the tests."""
+    yield
+    os.environ.pop("WANDB_SERVICE", None)
+
+
 @pytest.fixture(scope="session")
 def speech(tmp_path_factory):
     """A local corpus of espeak speech: train, validation and test folders with metadata.csv."""

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -20,9 +22,45 @@ import tracked
 from conftest import ROOT
 from rnnt import config, files
 
+GPU = shutil.which("nvidia-smi") is not None
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
 RATES = ("wer_greedy", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_beam_normalized", "cer_beam")
+
+
+class Experiment(NamedTuple):
+    """Configuration that we ship, what else it needs in a checkout, and what is laid over it to make it small.
+
+    `configfiles` are laid one over the other; `prepare(folder, speech)` makes data, and files that are none of ours.
+    `hidden` keys are in the configuration with another value, `added` keys are not in it: each dotted, with its value
+    and the reason.
+    """
+
+    configfiles: tuple[str, ...]
+    prepare: Callable[[Path, Path], None]
+    hidden: dict[str, tuple]
+    added: dict[str, tuple]
+
+    @property
+    def overlay(self):
+        """The configuration to lay over what we ship."""
+        return nested({key: value for key, (value, _) in (self.hidden | self.added).items()})
+
+    def check_out(self, folder, speech, pretrained):
+        """Make a checkout with its data, `base.nemo` and `small.yaml`; returns the configuration files to run."""
+        check_out(folder)
+        self.prepare(folder, speech)
+        shutil.copy(pretrained, folder / "base.nemo")
+        (folder / "small.yaml").write_text(yaml.safe_dump(self.overlay, sort_keys=False))
+        return [*self.configfiles, "small.yaml"]
+
+    def assert_hides_what_is_listed(self, shipped):
+        """`shipped` is the configuration without the overlay."""
+        below, above = keys(shipped), keys(self.overlay)
+        assert {key for key in above if key in below} == self.hidden.keys(), (
+            "hidden or added that is not listed as such"
+        )
+        assert not [key for key in self.hidden if below[key] == above[key]], "hidden, and has the same value"
 
 
 def check_out(folder):
@@ -46,12 +84,17 @@ def snakemake(folder, path, *arguments, configfiles):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
 
 
-def read(folder, *configfiles):
-    """The experiment that those files make, each laid over the ones before, with every default."""
+def laid_over(folder, *configfiles):
+    """What those files say, each laid over the ones before."""
     found = {}
     for name in configfiles:
         lay_over(found, yaml.safe_load((folder / name).read_text()))
-    return config.validate(found, SCHEMA)
+    return found
+
+
+def read(folder, *configfiles):
+    """The experiment that those files make, with every default."""
+    return config.validate(laid_over(folder, *configfiles), SCHEMA)
 
 
 def lay_over(below, above):
@@ -139,7 +182,8 @@ def assert_data_set_complete(place, experiment, rows):
         assert "error" not in json.loads((place / "tracked.json").read_text())
         runs = tracked.wandb_runs(place / "runs")
         assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
-        assert runs[-1].table("wer_table") == [row for (dataset, _), row in rows.items() if dataset == name]
+        logged = sorted(runs[-1].table("wer_table"), key=lambda row: row["split"])
+        assert logged == [row for (dataset, _), row in rows.items() if dataset == name]
 
 
 def kill_training(folder, path, results, leg, *arguments, configfiles, with_snakemake=False):

@@ -79,6 +79,17 @@ def test_jobs_run_side_by_side_and_one_dies_with_its_shim(python, script, tmp_pa
     assert not job.is_dir()
 
 
+def test_a_job_does_not_remove_what_a_package_made_when_it_was_imported(tmp_path, monkeypatch):
+    (tmp_path / "package.py").write_text(
+        "import atexit, tempfile\nFOLDER = tempfile.TemporaryDirectory()\natexit.register(FOLDER.cleanup)\n"
+    )
+    (tmp_path / "job.py").write_text("import os, package, sys\nsys.exit(not os.path.isdir(package.FOLDER.name))\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with warm_python.server(tmp_path, packages=["package"]):
+        codes = [subprocess.run([tmp_path / "python", "job.py"], cwd=tmp_path).returncode for _ in range(2)]
+    assert codes == [0, 0]
+
+
 def test_the_server_takes_its_jobs_with_it(script, tmp_path):
     with contextlib.ExitStack() as stack:
         stack.enter_context(warm_python.server(tmp_path, packages=[]))

@@ -3,9 +3,9 @@
 An overlay makes it small. What it hides of the file is listed here with the reason; all else is run as it is shipped.
 """
 
+import functools
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,26 +15,8 @@ import yaml
 import experiments
 import trees
 from conftest import ROOT
+from experiments import Experiment
 from rnnt.data import manifests
-
-GPU = shutil.which("nvidia-smi") is not None
-
-
-class Experiment(NamedTuple):
-    """A file that we ship, what makes its data in a checkout, and what is laid over it.
-
-    `hidden` keys are in the file with another value, `added` keys are not in it: dotted, each with value and reason.
-    """
-
-    file: str
-    prepare: Callable
-    hidden: dict
-    added: dict
-
-    @property
-    def overlay(self):
-        """The configuration to lay over the file."""
-        return experiments.nested({key: value for key, (value, _) in (self.hidden | self.added).items()})
 
 
 def four_corpora(folder, speech):
@@ -68,7 +50,7 @@ HERE = ("corpora", TREE)
 
 EXPERIMENTS = {
     "config": Experiment(
-        "config/config.yaml",
+        ("config/config.yaml",),
         lambda folder, speech: None,
         hidden={
             "datasets.spoken_digits.max_steps": (6, STEPS),
@@ -80,13 +62,13 @@ EXPERIMENTS = {
         },
     ),
     "local_example": Experiment(
-        "config/local_example.yaml",
+        ("config/local_example.yaml",),
         lambda folder, speech: shutil.copytree(speech, folder / "my_recordings"),
         hidden={"datasets.digits.max_steps": (6, STEPS)},
         added={},
     ),
     "paper": Experiment(
-        "config/paper.yaml",
+        ("config/paper.yaml",),
         four_corpora,
         hidden={
             "datasets.common_voice.source.path": HERE,
@@ -95,7 +77,7 @@ EXPERIMENTS = {
             "datasets.switchboard.source.hub5_transcripts": ("corpora/eval2000/LDC2002T43", TREE),
             "model.init_from": BASE,
             "tokenizer.vocab_size": VOCABULARY,
-            **({} if GPU else {"training.precision": ("bf16", "fp16 needs a GPU")}),
+            **({} if experiments.GPU else {"training.precision": ("bf16", "fp16 needs a GPU")}),
             "wandb.mode": ("offline", "no account, no network"),
         },
         added={
@@ -110,7 +92,7 @@ EXPERIMENTS = {
         },
     ),
     "esb": Experiment(
-        "config/esb.yaml",
+        ("config/esb.yaml",),
         data_sets_of_the_hub,
         hidden={
             "datasets.librispeech_hub.max_steps": (6, STEPS),
@@ -133,60 +115,37 @@ class Run(NamedTuple):
 
     folder: Path
     configfiles: list[str]
-    done: subprocess.CompletedProcess | None = None
-
-    @property
-    def experiment(self):
-        """Its configuration, with every default."""
-        return experiments.read(self.folder, *self.configfiles)
-
-
-def small(name, folder, speech, pretrained):
-    """A checkout with the data of an experiment and `small.yaml`, which makes it small."""
-    found = EXPERIMENTS[name]
-    experiments.check_out(folder)
-    found.prepare(folder, speech)
-    shutil.copy(pretrained, folder / "base.nemo")
-    (folder / "small.yaml").write_text(yaml.safe_dump(found.overlay, sort_keys=False))
-    return Run(folder, [found.file, "small.yaml"])
+    done: subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, speech, pretrained, warm):
     """Make an experiment small and run it; each once."""
-    finished = {}
 
+    @functools.cache
     def call(name):
-        if name not in finished:
-            made = small(name, tmp_path_factory.mktemp(name) / "checkout", speech, pretrained)
-            done = experiments.snakemake(made.folder, warm, "--cores", "2", configfiles=made.configfiles)
-            finished[name] = made._replace(done=done)
-        return finished[name]
+        folder = tmp_path_factory.mktemp(name) / "checkout"
+        configfiles = EXPERIMENTS[name].check_out(folder, speech, pretrained)
+        return Run(folder, configfiles, experiments.snakemake(folder, warm, "--cores", "2", configfiles=configfiles))
 
     return call
 
 
 def test_every_file_of_config_is_an_experiment_that_is_run():
     shipped = {f"config/{path.name}" for path in (ROOT / "config").glob("*.yaml")} - {"config/schema.yaml"}
-    assert {found.file for found in EXPERIMENTS.values()} == shipped
+    assert {file for experiment in EXPERIMENTS.values() for file in experiment.configfiles} == shipped
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_overlay_hides_what_is_listed_as_hidden_and_nothing_else(name):
-    found = EXPERIMENTS[name]
-    shipped = experiments.keys(yaml.safe_load((ROOT / found.file).read_text()))
-    above = experiments.keys(found.overlay)
-    hides = {key: value for key, value in above.items() if key in shipped}
-    assert hides.keys() == found.hidden.keys(), "a listed key that the file has no more, or one that it has by now"
-    assert not [key for key, value in hides.items() if shipped[key] == value], "hides nothing"
-    assert all(reason for _, reason in (found.hidden | found.added).values())
+def test_the_overlay_hides_what_is_listed_and_nothing_else(name):
+    EXPERIMENTS[name].assert_hides_what_is_listed(experiments.laid_over(ROOT, *EXPERIMENTS[name].configfiles))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_it_runs_from_its_sources_to_the_table_and_the_models(run, name):
     made = run(name)
     assert made.done.returncode == 0, made.done.stdout + made.done.stderr
-    experiments.assert_complete(made.folder, made.experiment)
+    experiments.assert_complete(made.folder, experiments.read(made.folder, *made.configfiles))
 
 
 def test_the_paper_s_six_legs_keep_the_third_and_the_last(run):
@@ -228,20 +187,21 @@ def test_a_data_set_of_the_paper_that_is_killed_again_and_again_ends_as_if_nothi
 ):
     """In the first leg, in one that goes on from another, and after a kept one, then with Snakemake itself."""
     calm = run("paper").folder / "results/tedlium"
-    made = small("paper", tmp_path / "checkout", speech, pretrained)
+    folder = tmp_path / "checkout"
+    configfiles = EXPERIMENTS["paper"].check_out(folder, speech, pretrained)
     # Else a leg ends before its first rolling checkpoint; it does not change the weights.
-    (made.folder / "often.yaml").write_text("training: {checkpoint_every_steps: 1}\n")
-    results = made.folder / "results/tedlium"
-    arguments = ("--cores", "2", "tedlium"), {"configfiles": [*made.configfiles, "often.yaml"]}
+    (folder / "often.yaml").write_text("training: {checkpoint_every_steps: 1}\n")
+    results = folder / "results/tedlium"
+    options = {"configfiles": [*configfiles, "often.yaml"]}
+    snakemake = functools.partial(experiments.snakemake, folder, warm, "--cores", "2", "tedlium", **options)
     for leg in (1, 2, 5):
-        experiments.kill_training(
-            made.folder, warm, results, leg, *arguments[0], with_snakemake=leg == 5, **arguments[1]
-        )
+        hard = {"with_snakemake": leg == 5}
+        experiments.kill_training(folder, warm, results, leg, "--cores", "2", "tedlium", **options, **hard)
         assert not list((results / "checkpoints").glob(f"**/leg_{leg}"))
-    done = experiments.snakemake(made.folder, warm, *arguments[0], **arguments[1])
+    done = snakemake()
     assert "--unlock" in done.stdout + done.stderr
-    assert experiments.snakemake(made.folder, warm, *arguments[0], "--unlock", **arguments[1]).returncode == 0
-    done = experiments.snakemake(made.folder, warm, *arguments[0], **arguments[1])
+    assert snakemake("--unlock").returncode == 0
+    done = snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (results / "runs/training.log").read_text().count("continue at step") > 3
 
@@ -249,6 +209,6 @@ def test_a_data_set_of_the_paper_that_is_killed_again_and_again_ends_as_if_nothi
         assert experiments.difference(results, calm, leg) <= 1e-6
     for leg, search, split in [(6, "beam", "test"), *((leg, "greedy", "validation") for leg in range(1, 7))]:
         ours, theirs = (
-            experiments.hypotheses(place, "tedlium", leg, search, split) for place in (made.folder, run("paper").folder)
+            experiments.hypotheses(place, "tedlium", leg, search, split) for place in (folder, run("paper").folder)
         )
         assert ours == theirs

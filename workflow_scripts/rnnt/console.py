@@ -7,10 +7,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from rnnt.errors import UserError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger("rnnt")
 LINE_EVERY_SECONDS = 10  # progress away from a terminal
@@ -100,6 +102,8 @@ class _LogLines:
 
 def bar(total: int | None, label: str, unit: str = "utt", initial: int = 0) -> tqdm:
     """A progress bar with rate and ETA: live on a terminal, a line every ten seconds elsewhere."""
+    from tqdm import tqdm  # not above: a dry run has Snakemake's packages alone
+
     live = sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -1,33 +1,16 @@
 """N-gram fusion: what a language model does to the hypotheses, and which files are refused."""
 
 import itertools
-import math
-from collections import Counter
 
 import pytest
 import torch
 
+from arpa import arpa
 from rnnt import files
 from rnnt.data import manifests, tokenizers
 from rnnt.errors import UserError
 from rnnt.evaluation import decoding, language_model
 from rnnt.training import models
-
-
-def arpa(path, sentences, vocab_size):
-    """Write a bigram model with additive smoothing, as NeMo wants it, of sentences of token ids; returns its path."""
-    names = ["<s>", "</s>", *(chr(token + language_model.OFFSET) for token in range(vocab_size))]
-    padded = [["<s>", *(chr(token + language_model.OFFSET) for token in ids), "</s>"] for ids in sentences]
-    single = Counter(name for names_ in padded for name in names_[1:])
-    pairs = Counter(pair for names_ in padded for pair in itertools.pairwise(names_))
-    total = sum(single.values()) + len(names)
-    lines = ["\\data\\", f"ngram 1={len(names)}", f"ngram 2={len(pairs)}", "", "\\1-grams:"]
-    lines += [f"{math.log10((single[name] + 1) / total):.5f}\t{name}\t-0.5" for name in names]
-    lines += ["", "\\2-grams:"]
-    begin = Counter(first for first, _ in pairs.elements())
-    lines += [f"{math.log10(0.7 * n / begin[a]):.5f}\t{a} {b}" for (a, b), n in sorted(pairs.items())]
-    path.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
