@@ -21,7 +21,7 @@ include: "rules/report.smk"
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     split="[a-z0-9_]+",
-    leg=r"\d+",
+    leg=r"0|[1-9]\d*",
     search="greedy|beam",
     target="[A-Za-z0-9_-]+",
 

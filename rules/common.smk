@@ -166,14 +166,25 @@ def checkpoint(dataset, leg):
     return f"results/{dataset}/checkpoints/{'' if is_kept(dataset, leg) else 'temporary/'}leg_{leg}"
 
 
+def asked_leg(wildcards, first):
+    """The number of a leg that is asked for; ends with one line where there is none, before the others are trained."""
+    leg, last = int(wildcards.leg), legs(wildcards.dataset)
+    if not first <= leg <= last:
+        sys.exit(f"error: {wildcards.dataset} has no leg {leg}: evaluation.legs is {last}")
+    return leg
+
+
 def previous_leg(wildcards):
-    leg = int(wildcards.leg)
+    leg = asked_leg(wildcards, 1)
     return checkpoint(wildcards.dataset, leg - 1) if leg > 1 else []
 
 
 def leg_checkpoint(wildcards):
-    """Leg 0 is the pretrained model as it is."""
-    leg = int(wildcards.leg)
+    """What a split is transcribed with; leg 0 is the pretrained model as it is."""
+    leg = asked_leg(wildcards, 0 if section(wildcards.dataset, "model")["init_from"] else 1)
+    known = config["datasets"][wildcards.dataset]["splits"]
+    if wildcards.split not in known:
+        sys.exit(f"error: {wildcards.dataset} has no split {wildcards.split}: it has {', '.join(known)}")
     return checkpoint(wildcards.dataset, leg) if leg else f"results/{wildcards.dataset}/checkpoints/pretrained"
 
 

@@ -184,6 +184,12 @@ def test_a_path_is_your_home_s_where_it_begins_with_a_tilde_and_else_stays_as_it
     assert source == {"path": "/home/me/LDC", "hub5_audio": "/home/me/hub5", "hub5_transcripts": "/a/~b"}
     assert digits["evaluation"]["beam"]["lm"] == "/home/me/x.arpa"
     assert checked["model"]["init_from"] == "/home/me/base.nemo"
+    for kind, key in (("local", "path"), ("hub", "name"), ("switchboard", "transcripts")):
+        own = {"type": kind, key: "~/x"}
+        digits = changed("datasets.digits.source", own)["datasets"]["digits"]
+        digits["splits"] = {"train": "train", "validation": "validation", "test": "test_callhome"}
+        source = config.validate({"datasets": {"digits": digits}}, SCHEMA)["datasets"]["digits"]["source"]
+        assert source[key] == "/home/me/x", kind
     for path in ("/corpora//x/", "./x", "x y/$HOME/*", "ü"):
         unchanged = config.validate(changed("datasets.digits.source.path", path), SCHEMA)
         assert unchanged["datasets"]["digits"]["source"]["path"] == path

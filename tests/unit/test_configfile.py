@@ -122,6 +122,8 @@ def test_a_command_line_is_checked_for_what_snakemake_says_nothing_of(tmp_path, 
         (["snakemake", "--configfile", good, twice, "-n"], "twice.yaml:2: `x` is already given in line 1"),
         (["snakemake", f"--configfiles={twice}"], "twice.yaml:2"),
         (["snakemake", "--configfile", good, "--configfile", good], "--configfile given twice"),
+        (["snakemake", "--configfile", good, "digits"], "digits: No such file or directory: if it is a target, put it"),
+        (["snakemake", "--config", "a=1", "digits"], "--config digits: expected KEY=VALUE: if it is a target, put it"),
         (["snakemake", "-n", ""], "an empty word"),
     ):
         with pytest.raises(SystemExit) as end:

@@ -173,6 +173,13 @@ def test_names_of_python_and_of_folders_are_good_names(checkout):
     assert done.returncode == 0 and "output: results/config/wer_table.csv" in done.stdout + done.stderr, done.stderr
 
 
+def test_a_leg_or_a_split_that_there_is_not_is_refused_before_any_is_trained(checkout):
+    folder = "results/spoken_digits"
+    assert "spoken_digits has no leg 9: evaluation.legs is 3" in refusal(checkout, "--", f"{folder}/checkpoints/leg_9")
+    message = "spoken_digits has no split dev: it has train, validation, test"
+    assert message in refusal(checkout, "--", f"{folder}/evaluation/leg_3/greedy/dev.json")
+
+
 @pytest.mark.parametrize("place", ["results", "logs/spoken_digits"])
 def test_a_place_that_can_t_be_written_to_is_refused(checkout, place):
     (checkout / place).parent.mkdir(exist_ok=True)

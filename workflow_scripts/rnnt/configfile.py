@@ -21,13 +21,14 @@ from rnnt.errors import UserError
 
 TAG = "tag:yaml.org,2002:"
 OF_SNAKEMAKE = ("pathvars", "__use_yte__", "__definitions__", "__variables__")  # keys that change others, or run code
+SUFFIXES = (".yaml", ".yml", ".json")
 MOST_VALUES = 100_000  # with what aliases stand for
 MOST_LEVELS = 50
 MOST_BYTES = 1_000_000
 
 
 def check_command_line(arguments: list[str]) -> None:
-    """Check what Snakemake takes from its command line before it opens the Snakefile: the files of `--configfile`.
+    """Check what Snakemake takes from its command line before it opens the Snakefile: `--config` and `--configfile`.
 
     Ends with one line and exit code 1 where they are wrong. profiles/ calls this.
     """
@@ -35,15 +36,22 @@ def check_command_line(arguments: list[str]) -> None:
         sys.exit("error: an empty word in the command: is a variable of the shell not set?")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="append", default=[])
-    given = parser.parse_known_args(arguments)[0].configfile
+    parser.add_argument("--config", "-C", nargs="*", default=[])
+    parsed = parser.parse_known_args(arguments)[0]
+    for pair in parsed.config:
+        if not re.match(r"[a-zA-Z_][\w-]*=", pair):
+            sys.exit(f"error: --config {pair}: expected KEY=VALUE: if it is a target, put it before --config")
+    given = parsed.configfile
     if len(given) > 1:
         sys.exit(
             "error: --configfile given twice: Snakemake takes the last alone: name all files after one --configfile"
         )
-    try:
-        check(itertools.chain(*given))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    for path in itertools.chain(*given):
+        try:
+            check([path])
+        except UserError as error:
+            hint = "" if path.endswith(SUFFIXES) else ": if it is a target, put it before --configfile"
+            sys.exit(f"error: {error}{hint}")
 
 
 def check(paths: Iterable[str | Path]) -> None:
