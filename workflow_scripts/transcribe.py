@@ -29,8 +29,8 @@ def parser():
         "files",
         nargs="+",
         metavar="FILES",
-        help="audio files of any format (wav, flac, mp3, ogg, SPHERE, ...), rate and number of channels, which are "
-        "mixed; of a folder all audio files in it and below, sorted",
+        help="audio files of any format (wav, flac, mp3, ogg, SPHERE, m4a, webm, ...), rate and number of channels, "
+        "which are mixed; of a folder all audio files in it and below, sorted",
     )
     p.add_argument("--model", type=Path, required=True, help="folder with model.nemo, or a .nemo file")
     p.add_argument("--strategy", choices=STRATEGIES, default="malsd_batch", help="NeMo's search")
@@ -117,8 +117,8 @@ def check(paths):
             with open(path, "rb"):  # says what is wrong with a path; libsndfile does not
                 pass
             path.encode()  # the manifest is UTF-8
-            seconds, _ = audio.inspect(path)
-            audio.read(path, 16000, seconds=seconds)
+            header, (wrong,) = audio.listen(path, [(0, None, None)])
+            seconds = header.seconds
         except UnicodeEncodeError:
             problem = f"{shown(path)}: the name is not UTF-8: rename the file"
         except UserError as error:
@@ -127,10 +127,14 @@ def check(paths):
             problem = f"{shown(path)}: {error.strerror}"
         else:
             problem = f"{path}: shorter than {SHORTEST} s: too short" if seconds < SHORTEST else None
+        if not problem and audio.NOT_FINITE in wrong:
+            problem = f"{path}: {audio.NOT_FINITE}: write it again from its source"
         if problem:
             console.log.error("%s", problem)
             unreadable += 1
             continue
+        for trouble in wrong:
+            console.log.warning("%s: %s: what is transcribed here is no speech, or poor", path, trouble)
         if seconds > LONG:
             console.log.warning(
                 "%s: %.1f minutes in one piece: takes much memory, and longer than anything that training knew; "
