@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from rnnt import console, files
@@ -18,7 +19,12 @@ from rnnt.errors import UserError
 
 STRATEGIES = ["greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch"]
 GREEDY = ["greedy", "greedy_batch"]
-SUFFIXES = set(".wav .flac .mp3 .ogg .oga .opus .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64".split())
+# What is taken for audio in a folder. A file that is named itself may have any name.
+SUFFIXES = set(
+    ".wav .wave .bwf .rf64 .w64 .flac .mp3 .mp2 .mp1 .mpga .mpeg .mpg .ogg .oga .opus .spx .sph .nist .aif .aiff .aifc "
+    ".au .snd .caf .voc .m4a .m4b .mp4 .m4v .mov .aac .wma .asf .wmv .webm .weba .mka .mkv .amr .awb .3gp .3g2 .ac3 "
+    ".wv .tta .ape .avi .flv".split()
+)
 SHORTEST = 0.02  # seconds: a single frame of features has no variance to be normalised by
 LONG = 120  # seconds
 
@@ -97,9 +103,17 @@ def find(given):
         if not Path(path).is_dir():
             found.append(path)
             continue
-        below = (p for p in Path(path).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        inside = sorted(str(p) for p in below if p.is_file())
+        below = [p for p in Path(path).rglob("*") if p.is_file() and not p.name.startswith(".")]
+        inside = sorted(str(p) for p in below if p.suffix.lower() in SUFFIXES)
         found += inside
+        others = Counter(p.suffix.lower() or "without suffix" for p in below if p.suffix.lower() not in SUFFIXES)
+        left = ", ".join(f"{number} {shown(suffix)}" for suffix, number in sorted(others.items()))
+        if left:
+            console.log.warning(
+                "%s: left out, as not audio by their names: %s (a file that is named itself is tried)",
+                shown(path),
+                left,
+            )
         if not inside:
             console.log.error("%s: no audio files in this folder", shown(path))
             empty += 1

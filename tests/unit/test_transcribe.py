@@ -156,6 +156,21 @@ def test_a_folder_gives_its_audio_files_sorted(clips, run, tmp_path):
     assert found == [clips[1], *(f"{tmp_path}/{name}" for name in ("a.flac", "b.FLAC", "inner/c.flac"))]
 
 
+def test_what_a_folder_has_beside_audio_is_counted_by_suffix(tmp_path, capfd):
+    for name in ("a.m4a", "b.MP2", "c.webm", "d.wma", "e.amr", "f.jpg", "g.JPG", "sub/metadata.csv", "README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    console.start_logging(None, "")
+    found, empty = transcribe.find([str(tmp_path), str(tmp_path / "sub")])
+    assert [Path(path).name for path in found] == ["a.m4a", "b.MP2", "c.webm", "d.wma", "e.amr"] and empty == 1
+    assert capfd.readouterr().err.splitlines() == [
+        f"{tmp_path}: left out, as not audio by their names: 1 .csv, 2 .jpg, 1 without suffix "
+        "(a file that is named itself is tried)",
+        f"{tmp_path}/sub: left out, as not audio by their names: 1 .csv (a file that is named itself is tried)",
+        f"{tmp_path}/sub: no audio files in this folder",
+    ]
+
+
 def test_what_only_ffmpeg_reads_is_transcribed_and_what_sounds_wrong_is_told(clips, run, tmp_path):
     samples, rate = soundfile.read(clips[0], dtype="float32")
     with av.open(str(tmp_path / "clip.m4a"), "w", format="ipod") as container:
