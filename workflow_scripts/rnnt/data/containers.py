@@ -254,8 +254,6 @@ def _matroska(path: str, content: mmap.mmap, at: int) -> Length:
         if content[end : end + 4] != identity or end + 12 > len(content):
             return Length()
         width = 9 - content[end + 4].bit_length()
-        if width > 8:
-            return Length()
         bits = 7 * width
         size = int.from_bytes(content[end + 4 : end + 4 + width], "big") & (2**bits - 1)
         end += 4 + width + size

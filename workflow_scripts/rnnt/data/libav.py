@@ -47,9 +47,17 @@ class Recording:
         self._container.close()
 
     def promised(self) -> int:
-        """Samples of a channel before the last packet, by its time, after `blocks`: how long it is is an estimate."""
+        """Samples of a channel that have to be there, after `blocks`.
+
+        Those before the last packet, by its time, as its length is an estimate; of Matroska those of its header, as
+        damage there hides what follows it.
+        """
         first, last = self._times or (0, 0)
-        return round((last - first) * self._stream.time_base * self.rate)
+        samples = round((last - first) * self._stream.time_base * self.rate)
+        alone = len(self._container.streams) == 1
+        if self._container.format.name == "matroska,webm" and self._container.duration and alone:
+            samples = max(samples, round(self._container.duration / self._av.time_base * self.rate))
+        return samples
 
     def count(self) -> int:
         """Samples of a channel, all decoded: headers are estimates, and so are the lengths of packets."""
