@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.txt"
 # What the rules that never import torch or NeMo need; the other environment has everything but the tools below.
 LIGHT = [
+    "av",
     "datasets",
     "espeakng-loader",
     "huggingface-hub",

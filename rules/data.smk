@@ -24,7 +24,7 @@ rule prepare_corpus:
 
 
 rule build_manifests:
-    """List the utterances of every split; filter training and validation by duration, never test."""
+    """List the utterances of every split and listen to them; filter training and validation by duration, never test."""
     input:
         corpus="results/{dataset}/corpus.json",
         script="workflow_scripts/build_manifests.py",
@@ -41,7 +41,8 @@ rule build_manifests:
         splits=lambda w: as_json(section(w.dataset, "splits")),
         text=lambda w: cleaning_options(w.dataset),
         filter=lambda w: section(w.dataset, "filter"),
+        headers=lambda w: "" if section(w.dataset, "filter")["read_samples"] else "--headers-only",
     shell:
         "python {input.script} --corpus {input.corpus:q} --splits {params.splits:q} {params.text}"
-        " --min-duration {params.filter[min_duration]} --max-duration {params.filter[max_duration]}"
+        " --min-duration {params.filter[min_duration]} --max-duration {params.filter[max_duration]} {params.headers}"
         " --workers {threads} --label {wildcards.dataset} --log {log:q} --output {output.manifests:q}"

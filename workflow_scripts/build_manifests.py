@@ -7,8 +7,18 @@ from pathlib import Path
 
 from rnnt import console, corpora, files
 from rnnt.corpora import published
-from rnnt.data import manifests
+from rnnt.data import audio, manifests
 from rnnt.errors import UserError
+
+# What is kept, and may be meant so.
+PROBLEMS = {
+    "silent": "silence, every sample the same",
+    "channels cancel each other": "channels that cancel each other when they are mixed, so that nothing is heard: "
+    "`ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.flac` takes the first",
+    "clipped": f"clipped, more than {audio.CLIPPED:.1%} of the samples at full scale",
+    manifests.UNSTATED: "in a file that does not say how long it is (written to a pipe?), so that nobody can tell "
+    "whether it is whole; `ffmpeg -i IN OUT.flac` makes one that does",
+}
 
 
 def parser():
@@ -20,6 +30,7 @@ def parser():
     p.add_argument("--language", default="en", help="BCP 47 tag: how lower case is made")
     p.add_argument("--min-duration", type=float, default=0.1, help="shortest training utterance, seconds")
     p.add_argument("--max-duration", type=float, default=20.0, help="longest training utterance, seconds")
+    p.add_argument("--headers-only", action="store_true", help="do not decode the audio, believe its headers")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     p.add_argument("--output", type=Path, required=True, help="folder for SPLIT.jsonl and summary.json")
     return p
@@ -37,8 +48,7 @@ def main(args):
             kept, dropped = manifests.filter_for_training(found, args.min_duration, args.max_duration)
         summaries[split] = manifests.summary(kept, dropped, cleaning)
         console.log.info("%s: %s", split, describe(summaries[split]))
-        for entry in dropped.get("unreadable audio", [])[:5]:
-            console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
+        warn(split, dropped, summaries[split])
         if not kept:
             raise UserError(
                 f"split {split}: nothing is left of {len(found)} utterances ({describe(summaries[split])}): look at "
@@ -46,7 +56,7 @@ def main(args):
             )
         if split.startswith("test") and not any(entry["text"] for entry in kept):
             raise UserError(f"split {split}: none of its {len(kept)} references has a word: there is nothing to score")
-        files.write_jsonl(args.output / f"{split}.jsonl", kept)
+        manifests.write(args.output / f"{split}.jsonl", kept)
     files.write_json(args.output / "summary.json", summaries)
 
 
@@ -59,8 +69,9 @@ def read_split(source, corpus, split, names, args):
         utterances = source.utterances(corpus["source"], name, Path(corpus["folder"]))
         if len(names) > 1:
             utterances = (replace(utterance, id=f"{name}/{utterance.id}") for utterance in utterances)
+        label = f"read headers of {name}" if args.headers_only else f"read {name}"
         found, done = manifests.entries(
-            utterances, args.case, args.workers, f"read headers of {name}", args.rules, args.language
+            utterances, args.case, args.workers, label, args.rules, args.language, read_samples=not args.headers_only
         )
         expected = getattr(source, "EXPECTED", {}).get(name)
         if expected and not corpus["source"]["allow_subset"]:
@@ -89,6 +100,27 @@ def tell_unlisted(audio, split, source):
             "source.allow_unlisted: true"
         )
     console.log.warning("%s", message)
+
+
+def warn(split, dropped, summary):
+    """A line for each file that can't be used, five of a reason, and one for each problem of the sound."""
+    for reason, entries in dropped.items():
+        lost = [entry for entry in entries if "unreadable" in entry]
+        for entry in lost[:5]:
+            console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
+        if len(lost) > 5:
+            console.log.warning("%s: %d more are dropped: %s", split, len(lost) - 5, reason)
+    for problem, found in summary["sound"].items():
+        more = ", ..." if found["utterances"] > len(found["examples"]) else ""
+        console.log.warning(
+            "%s: %d of %d utterances: %s: %s%s",
+            split,
+            found["utterances"],
+            summary["utterances"],
+            PROBLEMS[problem],
+            ", ".join(found["examples"]),
+            more,
+        )
 
 
 def describe(summary):

@@ -50,7 +50,7 @@ def checks(needs):
         ("bf16", bf16, "bf16" in needs["precisions"]),
         ("bitsandbytes", eight_bit_step, "adamw_8bit" in needs["optimizers"]),
         *((f"audio {kind}", lambda kind=kind: decode(kind), True) for kind in ("flac", "wav")),
-        *((f"audio {kind}", lambda kind=kind: decode(kind), recordings) for kind in ("mp3", "sphere")),
+        *((f"audio {kind}", lambda kind=kind: decode(kind), recordings) for kind in ("mp3", "sphere", "m4a")),
         ("espeak-ng", espeak, "synthetic" in needs.get("sources", [])),
         ("wandb", wandb_login, needs["wandb"] == "online"),
         ("disk", disk, True),
@@ -135,12 +135,28 @@ def decode(kind):
     tone = numpy.sin(numpy.arange(16000) / 16000 * 2 * numpy.pi * 440).astype("float32") / 2
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/tone.{kind}"
-        soundfile.write(path, tone, 16000, format={"sphere": "NIST"}.get(kind, kind.upper()))
+        if kind == "m4a":
+            version = write_m4a(path, tone)
+        else:
+            soundfile.write(path, tone, 16000, format={"sphere": "NIST"}.get(kind, kind.upper()))
+            version = soundfile.__libsndfile_version__
         read = audio.read(path, 16000)
     level = float(numpy.sqrt((read**2).mean()))
     if abs(len(read) - len(tone)) > 3000 or abs(level - 0.354) > 0.02:
         raise RuntimeError(f"a tone of 1 s came back as {len(read) / 16000:.2f} s at level {level:.2f}")
-    return f"written and read, {soundfile.__libsndfile_version__}"
+    return f"written and read, {version}"
+
+
+def write_m4a(path, samples):
+    import av
+
+    with av.open(path, "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return f"PyAV {av.__version__}"
 
 
 def espeak():

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from rnnt import console, files
@@ -18,7 +19,12 @@ from rnnt.errors import UserError
 
 STRATEGIES = ["greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch"]
 GREEDY = ["greedy", "greedy_batch"]
-SUFFIXES = set(".wav .flac .mp3 .ogg .oga .opus .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64".split())
+# What is taken for audio in a folder. A file that is named itself may have any name.
+SUFFIXES = set(
+    ".wav .wave .bwf .rf64 .w64 .flac .mp3 .mp2 .mp1 .mpga .mpeg .mpg .ogg .oga .opus .spx .sph .nist .aif .aiff .aifc "
+    ".au .snd .caf .voc .m4a .m4b .mp4 .m4v .mov .aac .wma .asf .wmv .webm .weba .mka .mkv .amr .awb .3gp .3g2 .ac3 "
+    ".wv .tta .ape .avi .flv".split()
+)
 SHORTEST = 0.02  # seconds: a single frame of features has no variance to be normalised by
 LONG = 120  # seconds
 
@@ -29,8 +35,8 @@ def parser():
         "files",
         nargs="+",
         metavar="FILES",
-        help="audio files of any format (wav, flac, mp3, ogg, SPHERE, ...), rate and number of channels, which are "
-        "mixed; of a folder all audio files in it and below, sorted",
+        help="audio files of any format (wav, flac, mp3, ogg, SPHERE, m4a, webm, ...), rate and number of channels, "
+        "which are mixed; of a folder all audio files in it and below, sorted",
     )
     p.add_argument("--model", type=Path, required=True, help="folder with model.nemo, or a .nemo file")
     p.add_argument("--strategy", choices=STRATEGIES, default="malsd_batch", help="NeMo's search")
@@ -97,9 +103,17 @@ def find(given):
         if not Path(path).is_dir():
             found.append(path)
             continue
-        below = (p for p in Path(path).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        inside = sorted(str(p) for p in below if p.is_file())
+        below = [p for p in Path(path).rglob("*") if p.is_file() and not p.name.startswith(".")]
+        inside = sorted(str(p) for p in below if p.suffix.lower() in SUFFIXES)
         found += inside
+        others = Counter(p.suffix.lower() or "without suffix" for p in below if p.suffix.lower() not in SUFFIXES)
+        left = ", ".join(f"{number} {shown(suffix)}" for suffix, number in sorted(others.items()))
+        if left:
+            console.log.warning(
+                "%s: left out, as not audio by their names: %s (a file that is named itself is tried)",
+                shown(path),
+                left,
+            )
         if not inside:
             console.log.error("%s: no audio files in this folder", shown(path))
             empty += 1
@@ -117,8 +131,8 @@ def check(paths):
             with open(path, "rb"):  # says what is wrong with a path; libsndfile does not
                 pass
             path.encode()  # the manifest is UTF-8
-            seconds, _ = audio.inspect(path)
-            audio.read(path, 16000, seconds=seconds)
+            header, (wrong,) = audio.listen(path, [(0, None, None)])
+            seconds = header.seconds
         except UnicodeEncodeError:
             problem = f"{shown(path)}: the name is not UTF-8: rename the file"
         except UserError as error:
@@ -127,10 +141,14 @@ def check(paths):
             problem = f"{shown(path)}: {error.strerror}"
         else:
             problem = f"{path}: shorter than {SHORTEST} s: too short" if seconds < SHORTEST else None
+        if not problem and audio.NOT_FINITE in wrong:
+            problem = f"{path}: {audio.NOT_FINITE}: write it again from its source"
         if problem:
             console.log.error("%s", problem)
             unreadable += 1
             continue
+        for trouble in wrong:
+            console.log.warning("%s: %s: what is transcribed here is no speech, or poor", path, trouble)
         if seconds > LONG:
             console.log.warning(
                 "%s: %.1f minutes in one piece: takes much memory, and longer than anything that training knew; "

@@ -3,8 +3,8 @@
     python tests/benchmarks/manifests.py [--utterances 20000] [--mapped 2000]
 
 Both start from the same LibriSpeech tree of flac files (noise of 2 to 18 s, --distinct files under many names). The
-manifest has all --utterances, headers read by two processes. `datasets.map` decodes --mapped of them to float32 arrays;
-its time and disk are given for as many as the manifest has, in proportion.
+manifest has all --utterances, read by two processes: headers alone, then with their samples. `datasets.map` decodes
+--mapped of them to float32 arrays; its time and disk are given for as many as the manifest has, in proportion.
 """
 
 import argparse
@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts")
 import numpy as np
 import soundfile
 
-from rnnt import files
 from rnnt.corpora import librispeech
 from rnnt.data import manifests
 
@@ -35,19 +34,24 @@ def main():
     folder = Path(tempfile.mkdtemp())
     try:
         make_tree(folder, options.utterances, options.distinct)
-        started = time.perf_counter()
         source = {"path": str(folder), "url": None, "splits": ["test-other"], "allow_subset": True}
-        found, _ = manifests.entries(
-            librispeech.utterances(source, "test-other", folder), "lower", options.workers, "read headers"
-        )
-        files.write_jsonl(folder / "manifest.jsonl", found)
-        ours = time.perf_counter() - started, (folder / "manifest.jsonl").stat().st_size
+        took = {}
+        for samples in (False, True):
+            started = time.perf_counter()
+            found, _ = manifests.entries(
+                librispeech.utterances(source, "test-other", folder), "lower", options.workers, "", read_samples=samples
+            )
+            manifests.write(folder / "manifest.jsonl", found)
+            took[samples] = time.perf_counter() - started
+        ours = took[False], (folder / "manifest.jsonl").stat().st_size
         seconds, size = map_decoded(found[: options.mapped], folder / "cache", options.workers)
         scale = options.utterances / options.mapped
         theirs = seconds * scale, size * scale
         hours = sum(entry["duration"] for entry in found) / 3600
         print(f"{options.utterances} utterances, {hours:.1f} h, {options.workers} processes")
+        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"manifest: {ours[0]:.1f} s, {ours[1] / 1e6:.1f} MB")
+        print(f"with samples: {took[True]:.1f} s, {hours * 3600 / took[True]:.0f} times faster than it is spoken")
         print(f"decoded audio in Arrow: {theirs[0]:.1f} s, {theirs[1] / 1e6:.0f} MB (from {options.mapped} utterances)")
         print(f"{theirs[0] / ours[0]:.0f} times faster, {theirs[1] / ours[1]:.0f} times less disk")
     finally:

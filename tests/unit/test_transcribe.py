@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -150,11 +151,47 @@ def test_a_folder_gives_its_audio_files_sorted(clips, run, tmp_path):
     for name in ("b.FLAC", "a.flac", "inner/c.flac", ".hidden.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(clips[0], tmp_path / name)
-    (tmp_path / "metadata.csv").write_text("file_name,transcription\n")
     code, lines, problems = run(clips[1], tmp_path)
     found = [line.split("\t")[0] for line in lines]
     assert (code, problems) == (0, [])
     assert found == [clips[1], *(f"{tmp_path}/{name}" for name in ("a.flac", "b.FLAC", "inner/c.flac"))]
+
+
+def test_what_a_folder_has_beside_audio_is_counted_by_suffix(tmp_path, capfd):
+    for name in ("a.m4a", "b.MP2", "c.webm", "d.wma", "e.amr", "f.jpg", "g.JPG", "sub/metadata.csv", "README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    console.start_logging(None, "")
+    found, empty = transcribe.find([str(tmp_path), str(tmp_path / "sub")])
+    assert [Path(path).name for path in found] == ["a.m4a", "b.MP2", "c.webm", "d.wma", "e.amr"] and empty == 1
+    assert capfd.readouterr().err.splitlines() == [
+        f"{tmp_path}: left out, as not audio by their names: 1 .csv, 2 .jpg, 1 without suffix "
+        "(a file that is named itself is tried)",
+        f"{tmp_path}/sub: left out, as not audio by their names: 1 .csv (a file that is named itself is tried)",
+        f"{tmp_path}/sub: no audio files in this folder",
+    ]
+
+
+def test_what_only_ffmpeg_reads_is_transcribed_and_what_sounds_wrong_is_told(clips, run, tmp_path):
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    with av.open(str(tmp_path / "clip.m4a"), "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    soundfile.write(tmp_path / "silent.wav", np.zeros(rate), rate)
+    soundfile.write(tmp_path / "nan.wav", np.where(samples == 0, np.nan, samples), rate, subtype="FLOAT")
+    code, lines, problems = run(tmp_path / "clip.m4a", tmp_path / "silent.wav", tmp_path / "nan.wav")
+    assert code == 1 and [line.split("\t")[0] for line in lines] == [
+        f"{tmp_path}/{name}" for name in ("clip.m4a", "silent.wav")
+    ]
+    assert texts(lines)[0], "of random weights, but for every sound some"
+    assert problems == [
+        f"{tmp_path}/silent.wav: silent: what is transcribed here is no speech, or poor",
+        f"{tmp_path}/nan.wav: has samples that are no numbers (NaN or infinite): write it again from its source",
+        "error: 1 of 3 can't be transcribed, see above",
+    ]
 
 
 def test_a_long_file_is_transcribed_with_a_warning(clips, run, tmp_path, capfd, monkeypatch):

@@ -187,6 +187,14 @@ def test_a_place_that_can_t_be_written_to_is_refused(checkout, place):
     assert f"{place}: not a folder that may be written to" in refusal(checkout)
 
 
+def test_the_audio_is_listened_to_unless_the_configuration_says_no(checkout):
+    (checkout / "headers.yaml").write_text("datasets: {spoken_digits: {filter: {read_samples: false}}}\n")
+    files = ("--configfile", "config/config.yaml", "headers.yaml")
+    plan = snakemake(checkout, "--dry-run", "--printshellcmds", "results/wer_table.csv", *files).stdout
+    commands = [line for line in plan.splitlines() if "build_manifests.py" in line and "--corpus" in line]
+    assert sorted("--headers-only" in line for line in commands) == [False, True], commands
+
+
 def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkout):
     (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: my words.arpa, lm_weight: 0.5}}\n")
     arguments = ("--dry-run", "--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")

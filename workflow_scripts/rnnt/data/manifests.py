@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,31 +20,51 @@ from rnnt.data import audio, transcripts
 from rnnt.errors import UserError
 
 EXAMPLES = 3  # of each cleaning rule, in summary.json
+LISTED = 10  # ids of each problem of the sound, in summary.json
+UNSTATED = "length not stated"
 
 
 def entries(
-    utterances: Iterable[Utterance], case: str, workers: int, label: str, rules: str = "auto", language: str = "en"
+    utterances: Iterable[Utterance],
+    case: str,
+    workers: int,
+    label: str,
+    rules: str = "auto",
+    language: str = "en",
+    read_samples: bool = False,
 ) -> tuple[list[dict], dict]:
     """A manifest entry for each utterance, with `duration` from the audio's header and the cleaned `text`.
 
     `rules` names the cleaning rules, `auto` takes those of the utterance's corpus; `language` (BCP 47) says how
     lower case is made. Also returns what they did: by rule
     the number of utterances it changed and some examples, each the text before and after all cleaning.
-    An entry whose audio can't be read has `unreadable` (the reason) and no `duration`; nothing is dropped yet.
+    `read_samples` decodes every file once, whole. An entry has `problems` where there are some (`audio.listen`, and
+    UNSTATED). One whose audio can't be read has `unreadable` (what is wrong) and no `duration`, and `reason` where that
+    is known better; nothing is dropped yet.
     Raises UserError when a file is missing or an id occurs twice.
     """
     utterances = list(utterances)
     origins: dict[str, str] = {}
+    by_file: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         if utterance.id in origins:
             raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
         origins[utterance.id] = utterance.origin
-    measure = functools.partial(_clean_entry, case=case, rules=rules, language=language)
-    if workers == 1 or len(utterances) < 200:
-        found = list(progress(map(measure, utterances), len(utterances), label))
+        by_file.setdefault(utterance.audio_filepath, []).append(utterance)
+    measure = functools.partial(_of_file, case=case, rules=rules, language=language, read_samples=read_samples)
+    if workers == 1 or len(by_file) < 32:
+        found = list(progress(map(measure, by_file.values()), len(by_file), label, "files"))
     else:
-        with get_context("fork").Pool(workers) as pool:
-            found = list(progress(pool.imap(measure, utterances, chunksize=64), len(utterances), label))
+        chunk = min(64, 1 + len(by_file) // (8 * workers))
+        try:
+            with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+                done = pool.map(measure, by_file.values(), chunksize=chunk)
+                found = list(progress(done, len(by_file), label, "files"))
+        except BrokenProcessPool:
+            raise UserError(
+                f"{label}: a process was killed: is the memory used up, or a file so damaged that its decoder crashes?"
+            ) from None
+    found = [pair for file in found for pair in file]
     for entry, _ in found:
         if entry.get("missing"):
             raise UserError(f"{entry['origin']}: {entry['missing']}")
@@ -58,36 +80,51 @@ def entries(
     return [entry for entry, _ in found], cleaning
 
 
-def _clean_entry(utterance: Utterance, case: str, rules: str, language: str) -> tuple[dict, list[str]]:
-    rules = utterance.rules if rules == "auto" else rules
-    text, fired = transcripts.clean(utterance.text, case, rules, language)
-    entry = _entry(utterance)
-    if "missing" not in entry and "unreadable" not in entry:
-        entry["text"] = text
-        return entry, fired
-    return entry, []
-
-
-def _entry(utterance: Utterance) -> dict:
-    path = files.existing(utterance.audio_filepath)
+def _of_file(
+    utterances: list[Utterance], case: str, rules: str, language: str, read_samples: bool
+) -> list[tuple[dict, list[str]]]:
+    """The entries of the utterances of one file, which is opened once for all of them, and the rules that fired."""
+    listed = utterances[0].audio_filepath
+    path = files.existing(listed)
+    header, problems, failure = None, [[]] * len(utterances), {}
     if path is None:
-        return {"id": utterance.id, "missing": _missing(utterance.audio_filepath), "origin": utterance.origin}
+        failure = {"missing": _missing(listed)}
+    else:
+        try:
+            if read_samples:
+                header, problems = audio.listen(path, [(u.offset, u.duration, u.channel) for u in utterances])
+            else:
+                header = audio.inspect(path)
+        except UserError as error:
+            failure = {"unreadable": str(error)} | ({"reason": error.reason} if hasattr(error, "reason") else {})
+    found = []
+    for utterance, wrong in zip(utterances, problems, strict=True):
+        entry, fired = _entry(utterance, path or listed, header, wrong, failure), []
+        if "duration" in entry:
+            own = utterance.rules if rules == "auto" else rules
+            entry["text"], fired = transcripts.clean(utterance.text, case, own, language)
+        found.append((entry, fired))
+    return found
+
+
+def _entry(utterance: Utterance, path: str, header: audio.Header | None, problems: list[str], failure: dict) -> dict:
     entry = {"id": utterance.id, "audio_filepath": path}
     if utterance.offset:
         entry["offset"] = utterance.offset
-    try:
-        length, channels = _inspect(path)
-    except UserError as error:
-        return {**entry, "unreadable": str(error), "origin": utterance.origin}
-    left = length - utterance.offset
+    if header is None:
+        return {**entry, **failure, "origin": utterance.origin}
+    left = header.seconds - utterance.offset
     seconds = left if utterance.duration is None else utterance.duration
+    reason = None
     # Published times are rounded: half a tenth of a second past the end is not an error.
     if seconds <= 0 or seconds > left + 0.05:
-        reason = f"{path}: the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
-        return {**entry, "unreadable": reason, "origin": utterance.origin}
-    if utterance.channel is not None and utterance.channel >= channels:
-        reason = f"{path}: has no channel {utterance.channel}, only {channels}"
-        return {**entry, "unreadable": reason, "origin": utterance.origin}
+        reason = f"the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
+    elif utterance.channel is not None and utterance.channel >= header.channels:
+        reason = f"has no channel {utterance.channel}, only {header.channels}"
+    elif audio.NOT_FINITE in problems:
+        reason = f"{audio.NOT_FINITE}: write it again from its source"
+    if reason:
+        return {**entry, "unreadable": f"{path}: {reason}", "origin": utterance.origin}
     entry["duration"] = round(min(seconds, left), 6)
     if utterance.channel is not None:
         entry["channel"] = utterance.channel
@@ -95,6 +132,10 @@ def _entry(utterance: Utterance) -> dict:
         entry["speaker"] = utterance.speaker
     if utterance.stm is not None:
         entry["stm"] = utterance.stm
+    if not header.stated:
+        problems = [*problems, UNSTATED]
+    if problems:
+        entry["problems"] = problems
     return entry
 
 
@@ -108,19 +149,14 @@ def _missing(path: str) -> str:
     return f"not a file: {path}"
 
 
-@functools.lru_cache(maxsize=256)
-def _inspect(path: str) -> tuple[float, int]:
-    return audio.inspect(path)
-
-
 def keep_all(found: list[dict], split: str) -> list[dict]:
     """A test split, whole. Raises UserError when an utterance can't be read: it would be missing from the score."""
-    for entry in found:
-        if "unreadable" in entry:
-            raise UserError(
-                f"{entry['origin']}: {entry['unreadable']}: an utterance of {split} that can't be read would be "
-                "missing from the score: mend the file, or take it and its row out of the test set"
-            )
+    lost = [entry for entry in found if "unreadable" in entry]
+    if lost:
+        raise UserError(
+            f"{lost[0]['origin']}: {lost[0]['unreadable']}; {len(lost)} of {len(found)} utterances of {split} would be "
+            "missing from the score: mend the files, or take them and their rows out of the test set"
+        )
     return found
 
 
@@ -140,7 +176,7 @@ def filter_for_training(
 
 def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> str | None:
     if "unreadable" in entry:
-        return "unreadable audio"
+        return entry.get("reason", "unreadable audio")
     if not entry["text"]:
         return "empty text"
     if entry["duration"] > max_duration:
@@ -151,10 +187,18 @@ def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> st
 
 
 def summary(kept: list[dict], dropped: dict[str, list[dict]], cleaning: dict) -> dict:
-    """Utterances and hours, kept and dropped by reason (the hours of unreadable audio are not known: 0); cleaning."""
+    """Utterances and hours, kept and dropped by reason (the hours of unreadable audio are not known: 0); cleaning.
+
+    `sound`: how many of those that are kept have which problem, and which; empty where their samples were not read.
+    """
+    sound: dict[str, list[str]] = {}
+    for entry in kept:
+        for problem in entry.get("problems", []):
+            sound.setdefault(problem, []).append(entry["id"])
     return {
         **_size(kept),
         "dropped": {reason: _size(rows) for reason, rows in sorted(dropped.items())},
+        "sound": {name: {"utterances": len(ids), "examples": ids[:LISTED]} for name, ids in sorted(sound.items())},
         "cleaning": cleaning,
     }
 
@@ -162,6 +206,11 @@ def summary(kept: list[dict], dropped: dict[str, list[dict]], cleaning: dict) ->
 def _size(rows: list[dict]) -> dict:
     seconds = sum(row.get("duration", 0.0) for row in rows)
     return {"utterances": len(rows), "hours": round(seconds / 3600, 4)}
+
+
+def write(path: str | Path, kept: list[dict]) -> None:
+    """Write a manifest, without the `problems`, which summary.json counts."""
+    files.write_jsonl(path, ({key: value for key, value in entry.items() if key != "problems"} for entry in kept))
 
 
 def read(path: str | Path) -> list[dict]:
