@@ -92,12 +92,13 @@ EXPERIMENTS = {
         hidden=STEPS | {"model.init_from": ("base.nemo", "600 MB to download: a small model in the same form")},
         added={},
     ),
-    "a corpus of the field, tracked and to be published": experiment(
+    "a corpus of the field, tracked, to be published, in lower case of another language": experiment(
         None,
         (
             "config/README.md: librispeech",
             "README.md: wandb tensorboard",
             "README.md: publish",
+            "config/README.md: text",
         ),
         librispeech,
         hidden={},
