@@ -42,7 +42,9 @@ rule build_manifests:
         text=lambda w: cleaning_options(w.dataset),
         filter=lambda w: section(w.dataset, "filter"),
         headers=lambda w: "" if section(w.dataset, "filter")["read_samples"] else "--headers-only",
+        overlap=lambda w: "--allow-overlap" if section(w.dataset, "filter")["allow_overlap"] else "",
     shell:
         "python {input.script} --corpus {input.corpus:q} --splits {params.splits:q} {params.text}"
         " --min-duration {params.filter[min_duration]} --max-duration {params.filter[max_duration]} {params.headers}"
+        " {params.overlap}"
         " --workers {threads} --label {wildcards.dataset} --log {log:q} --output {output.manifests:q}"

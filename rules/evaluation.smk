@@ -75,6 +75,7 @@ rule score_hypotheses:
         language=lambda w: section(w.dataset, "text")["language"],
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl {params.glm} --language {params.language}"
+        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --overlap {input.manifests:q}/overlap.json"
+        " {params.glm} --language {params.language}"
         " --workers {threads}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rnnt import console, corpora, files
 from rnnt.corpora import published
-from rnnt.data import audio, manifests
+from rnnt.data import audio, manifests, overlap
 from rnnt.errors import UserError
 
 # What is kept, and may be meant so.
@@ -31,15 +31,16 @@ def parser():
     p.add_argument("--min-duration", type=float, default=0.1, help="shortest training utterance, seconds")
     p.add_argument("--max-duration", type=float, default=20.0, help="longest training utterance, seconds")
     p.add_argument("--headers-only", action="store_true", help="do not decode the audio, believe its headers")
+    p.add_argument("--allow-overlap", action="store_true", help="go on where a recording is in test and elsewhere too")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
-    p.add_argument("--output", type=Path, required=True, help="folder for SPLIT.jsonl and summary.json")
+    p.add_argument("--output", type=Path, required=True, help="folder for SPLIT.jsonl, summary.json, overlap.json")
     return p
 
 
 def main(args):
     corpus = files.read_json(args.corpus)
     source = corpora.module(corpus["source"])
-    summaries = {}
+    summaries, splits = {}, {}
     for split, names in args.splits.items():
         found, cleaning = read_split(source, corpus, split, [names] if isinstance(names, str) else names, args)
         if split.startswith("test"):
@@ -57,7 +58,26 @@ def main(args):
         if split.startswith("test") and not any(entry["text"] for entry in kept):
             raise UserError(f"split {split}: none of its {len(kept)} references has a word: there is nothing to score")
         manifests.write(args.output / f"{split}.jsonl", kept)
+        splits[split] = kept
     files.write_json(args.output / "summary.json", summaries)
+    tell_overlap(overlap.find(splits), args)
+
+
+def tell_overlap(pairs, args):
+    """Write overlap.json and say what it has; a recording that is in test and elsewhere ends the run."""
+    files.write_json(args.output / "overlap.json", pairs)
+    for line in (line for pair in pairs for line in overlap.describe(pair)):
+        console.log.warning("%s", line)
+    shared = overlap.with_test(pairs)
+    if shared and not args.allow_overlap:
+        kept = args.output / "overlap.json"
+        if args.log:  # Snakemake deletes what a failed job wrote, but not its logs.
+            kept = args.log.with_name("overlap.json")
+            files.write_json(kept, pairs)
+        raise UserError(
+            f"{overlap.describe(shared[0])[0]}: the score would be of what it has learned from: take them out of one "
+            f"of the splits ({kept} lists them), or accept it with filter.allow_overlap: true"
+        )
 
 
 def read_split(source, corpus, split, names, args):

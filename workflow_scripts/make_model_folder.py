@@ -15,7 +15,7 @@ def parser():
     p = console.parser(__doc__)
     p.add_argument("--checkpoint", type=Path, required=True, help="a finished leg: folder with model.nemo, leg.json")
     p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model, vocab.txt")
-    p.add_argument("--manifests", type=Path, required=True, help="folder with summary.json")
+    p.add_argument("--manifests", type=Path, required=True, help="folder with summary.json, overlap.json")
     p.add_argument("--table", type=Path, required=True, help="CSV table with the rows of the data set, --label")
     p.add_argument("--config", type=json.loads, required=True, help="the data set's sections of the config, JSON")
     p.add_argument("--output", type=Path, required=True, help="folder to write: model.nemo, tokenizer/, README.md")
@@ -34,6 +34,7 @@ def main(args):
         args.label,
         files.read_json(args.checkpoint / "leg.json"),
         files.read_json(args.manifests / "summary.json"),
+        files.read_json(args.manifests / "overlap.json"),
         table.load(args.table),
         args.config,
     )

@@ -21,8 +21,8 @@ def main(args):
     if args.show:
         print(table.excerpt(table.load(args.csv), table.ON_THE_TERMINAL), end="")
         return
-    rows, versions, gaps = table.read(args.greedy, args.beam, args.zero_shot)
-    remarks = table.notes(rows, versions) + gaps
+    rows, versions, remarks = table.read(args.greedy, args.beam, args.zero_shot)
+    remarks = table.notes(rows, versions) + remarks
     files.write_text(args.csv, table.as_csv(rows))
     files.write_text(args.markdown, table.as_markdown(rows, remarks))
     for line in table.excerpt(rows, table.ON_THE_TERMINAL).splitlines():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rnnt import console, files
-from rnnt.data import manifests
+from rnnt.data import manifests, overlap
 from rnnt.errors import UserError
 from rnnt.evaluation import scoring
 
@@ -12,6 +12,7 @@ def parser():
     p = console.parser(__doc__)
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text`")
     p.add_argument("--manifest", type=Path, required=True, help="the split that was transcribed")
+    p.add_argument("--overlap", type=Path, help="what the splits share, from build_manifests.py")
     p.add_argument("--glm", type=Path, help="mapping file to score by as sclite does, for utterances with an `stm`")
     p.add_argument("--language", default="en", help="BCP 47 tag of the transcripts: how they are normalised")
     p.add_argument("--workers", type=int, default=1, help="processes")
@@ -26,7 +27,10 @@ def main(args):
     decoding = files.read_json(args.decoding)
     if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):
         raise UserError(f"{args.hypotheses}: changed since it was decoded: {scoring.AGAIN}")
-    metrics = scoring.score(rows, decoding, args.workers, args.glm, args.language)
+    pairs, split = files.read_json(args.overlap) if args.overlap else [], args.manifest.stem
+    seen = overlap.seen_texts(pairs, split)
+    metrics = scoring.score(rows, decoding, args.workers, args.glm, args.language, seen)
+    metrics["shared"] = overlap.of_test(pairs, split)
     files.write_sealed(args.output, metrics)
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",

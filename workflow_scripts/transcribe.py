@@ -131,7 +131,7 @@ def check(paths):
             with open(path, "rb"):  # says what is wrong with a path; libsndfile does not
                 pass
             path.encode()  # the manifest is UTF-8
-            header, (wrong,) = audio.listen(path, [(0, None, None)])
+            header, (heard,) = audio.listen(path, [(0, None, None)])
             seconds = header.seconds
         except UnicodeEncodeError:
             problem = f"{shown(path)}: the name is not UTF-8: rename the file"
@@ -141,13 +141,13 @@ def check(paths):
             problem = f"{shown(path)}: {error.strerror}"
         else:
             problem = f"{path}: shorter than {SHORTEST} s: too short" if seconds < SHORTEST else None
-        if not problem and audio.NOT_FINITE in wrong:
+        if not problem and audio.NOT_FINITE in heard.problems:
             problem = f"{path}: {audio.NOT_FINITE}: write it again from its source"
         if problem:
             console.log.error("%s", problem)
             unreadable += 1
             continue
-        for trouble in wrong:
+        for trouble in heard.problems:
             console.log.warning("%s: %s: what is transcribed here is no speech, or poor", path, trouble)
         if seconds > LONG:
             console.log.warning(

@@ -344,7 +344,8 @@ def test_what_is_wrong_with_the_sound_is_said_of_each_stretch_and_channel(tmp_pa
     path = str(tmp_path / "x.wav")
     soundfile.write(path, np.stack([left, right], axis=1), RATE, subtype="FLOAT")
     stretches = [(second, 1.0, channel) for channel in (None, 0, 1) for second in (2, 3, 5, 7, 9, 11)]
-    header, found = audio.listen(path, [*stretches, (0, None, None), (20, 1.0, None), (1, 1.0, 5)])
+    header, heard = audio.listen(path, [*stretches, (0, None, None), (20, 1.0, None), (1, 1.0, 5)])
+    found = [sound.problems for sound in heard]
     assert header == audio.Header(12.0, 2) and found[-3:] == [[audio.NOT_FINITE], [], []]
     assert found[:-3] == [
         [], ["silent"], ["channels cancel each other"], ["clipped"], [audio.NOT_FINITE], [audio.NOT_FINITE],
@@ -360,10 +361,10 @@ def test_silence_and_loudness_that_are_no_fault(tmp_path):
     loud[:20] = 1.0
     for samples in (quiet, loud / np.abs(loud).max(), np.stack([quiet, np.roll(quiet, 999)], axis=1)):
         soundfile.write(path, samples, RATE)
-        assert audio.listen(path, [(0, None, None)])[1] == [[]]
+        assert audio.listen(path, [(0, None, None)])[1][0].problems == []
     dither = np.random.default_rng(1).integers(-1, 1, RATE, endpoint=True).astype("int16")
     soundfile.write(path, dither, RATE)
-    assert audio.listen(path, [(0, None, None)])[1] == [["silent"]]
+    assert audio.listen(path, [(0, None, None)])[1][0].problems == ["silent"]
 
 
 def test_a_text_a_picture_and_samples_without_a_header_are_no_audio(file):

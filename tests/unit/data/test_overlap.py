@@ -1,13 +1,17 @@
 """What splits share is found and named: recordings by file and by sound, texts, speakers."""
 
+import csv
 import io
+import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
 
-from conftest import SHARED_DATA
+from conftest import SHARED_DATA, run_script
+from rnnt import files
 from rnnt.corpora import local
 from rnnt.data import fingerprints, overlap
 
@@ -23,8 +27,8 @@ def entry(id, text="one", path=None, offset=0.0, duration=1.0, **more):
     }
 
 
-def pair(train, test, **more):
-    (found,) = overlap.find({"train": train, "test": test}, **more)
+def pair(train, test):
+    (found,) = overlap.find({"train": train, "test": test})
     return found
 
 
@@ -59,8 +63,8 @@ def test_texts_and_speakers_are_counted_in_shares_of_the_later_split():
     }  # fmt: skip
     assert found["speakers"] == {"names": ["bob"], "utterances": 1, "share_of_utterances": 0.25}
     assert overlap.describe(found) == [
-        "1 utterances of test (25.0 %) have a text that train has too",
-        "1 speakers of test (1 utterances) are in train too",
+        "the text of 1 utterance of test (25.0 %, with 33.3 % of the words) is in train too",
+        "1 speaker of test (1 utterance, 25.0 %) is in train too",
     ]
     assert overlap.with_test([found]) == []
 
@@ -89,48 +93,140 @@ CHANGES = {
     "telephone": lambda samples, rate: coded(soxr.resample(samples, rate, 8000), 8000, "WAV", "ULAW"),
     "resampled": lambda samples, rate: (soxr.resample(samples, rate, 11025), 11025),
     "mp3 at another rate": lambda samples, rate: coded(soxr.resample(samples, rate, 22050), 22050, "MP3"),
-    "quiet": lambda samples, rate: (0.05 * samples, rate),
+    "quiet, upside down": lambda samples, rate: (-0.05 * samples, rate),
     "silence before it": lambda samples, rate: (np.concatenate([np.zeros(rate // 8, np.float32), samples]), rate),
 }
 
 
+def copies(ours, theirs):
+    """Places of the recordings, (samples, rate) each, that are the same."""
+    ours, theirs = ([fingerprints.lower(*recording) for recording in side] for side in (ours, theirs))
+    marks = [[fingerprints.fingerprint(samples) for samples in side] for side in (ours, theirs)]
+    return [(i, j) for i, j in fingerprints.candidates(*marks) if fingerprints.are_copies(ours[i], theirs[j])]
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_copy_is_found_by_its_sound_and_nothing_else_is(speech, change):
-    """Digits of synthetic voices, many of which say the same words."""
+    """Digits of synthetic voices, many of which say the same words; each whole, and its first word."""
     recordings = [
         soundfile.read(utterance.audio_filepath, dtype="float32")
         for split in ("train", "test")
         for utterance in local.utterances({"path": str(speech)}, split, None)
     ]
-    ours = [fingerprints.fingerprint(*recording) for recording in recordings]
-    copied = recordings[::5]
-    theirs = [fingerprints.fingerprint(*CHANGES[change](*recording)) for recording in copied]
-    assert list(fingerprints.copies(ours, theirs)) == [(5 * place, place) for place in range(len(copied))]
+    starts = [int(np.argmax(np.abs(samples) > 0.05)) for samples, _ in recordings]
+    words = [(samples[at : at + rate // 2], rate) for at, (samples, rate) in zip(starts, recordings, strict=True)]
+    for ours in (recordings, words):
+        copied = ours[::5]
+        found = copies(ours, [CHANGES[change](*recording) for recording in copied])
+        assert set(found) >= {(5 * place, place) for place in range(len(copied))}
+        assert all(np.array_equal(ours[i][0], copied[j][0]) for i, j in found)
 
 
 def test_a_cut_copy_is_found_by_two_seconds_of_it(speech):
     samples, rate = next(
-        (samples, rate) for samples, rate in (soundfile.read(path) for path in sorted(speech.glob("train/*.flac")))
+        (samples.astype(np.float32), rate)
+        for samples, rate in map(soundfile.read, sorted(speech.glob("train/*.flac")))
         if len(samples) > 6 * rate
-    )  # fmt: skip
-    whole = fingerprints.fingerprint(samples.astype(np.float32), rate)
+    )
     for start, end, found in ((1, 4, True), (1, 2, False)):
-        cut = fingerprints.fingerprint(samples[start * rate : end * rate].astype(np.float32), rate)
-        assert bool(list(fingerprints.copies([whole], [cut]))) == found
+        assert bool(copies([(samples, rate)], [(samples[start * rate : end * rate], rate)])) == found
 
 
-def test_silence_and_what_is_shorter_than_a_window_is_like_nothing():
-    silent, short = np.zeros(32000, np.float32), np.ones(800, np.float32)
-    marks = [fingerprints.fingerprint(samples, 16000) for samples in (silent, short)]
-    assert len(marks[1]) == 0
-    assert list(fingerprints.copies(marks, marks)) == []
+def test_silence_noise_and_what_is_too_short_is_like_nothing():
+    noise = np.random.default_rng(1).normal(0, 0.1, (2, 32000)).astype(np.float32)
+    silent, short = np.zeros(32000, np.float32), np.zeros(8, np.float32)
+    sounds = [(samples, 16000) for samples in (silent, noise[0], short)]
+    assert copies(sounds, [*sounds[::2], (noise[1], 16000)]) == []
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Run build_manifests.py on a local corpus; returns the finished process and what it found of train and test."""
+
+    def run(corpus, *options):
+        files.write_json(tmp_path / "corpus.json", {"source": {"type": "local", "path": str(corpus)}, "folder": "x"})
+        done = run_script(
+            "build_manifests", "--corpus", tmp_path / "corpus.json", "--output", tmp_path / "manifests", "--splits",
+            json.dumps({split: split for split in ("train", "test")}), "--log", tmp_path / "logs/build.log", *options,
+        )  # fmt: skip
+        found = tmp_path / "manifests/overlap.json"
+        return done, json.loads(found.read_text())[0] if found.exists() else None
+
+    return run
+
+
+def test_a_recording_of_test_in_training_ends_the_run_unless_it_is_allowed(speech, tmp_path, build):
+    for split in ("train", "test"):
+        shutil.copytree(speech / split, tmp_path / "corpus" / split)
+    test = tmp_path / "corpus/test"
+    listed = [line.split(",") for line in (test / "metadata.csv").read_text().splitlines()[1:]]
+    name, *rest = min(listed, key=lambda row: (test / row[0]).stat().st_size)
+    samples, rate = soundfile.read(test / name, dtype="float32")
+    soundfile.write(tmp_path / "corpus/train/again.mp3", soxr.resample(samples, rate, 24000), 24000)
+    with (tmp_path / "corpus/train/metadata.csv").open("a") as listing:
+        listing.write(",".join(["again.mp3", *rest]) + "\n")
+    stem = name.removesuffix(".flac")
+    told = f"1 recording of test is in train too, such as {stem}, again there, the same by its sound"
+    for options, code in (((), 1), (("--allow-overlap",), 0), (("--headers-only",), 0)):
+        done, found = build(tmp_path / "corpus", *options)
+        assert done.returncode == code, done.stderr
+        assert (told in done.stderr) == ("--headers-only" not in options)
+        assert found["recordings"] == ([] if "--headers-only" in options else [["again", stem, "sound"]])
+        assert stem in found["texts"]["ids"]
+        if code:
+            last = done.stderr.splitlines()[-1]
+            assert last.startswith(f"error: {told}: the score would be of what it has learned from: take them out")
+            assert last.endswith("or accept it with filter.allow_overlap: true")
+            assert json.loads((tmp_path / "logs/overlap.json").read_text())[0] == found
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
+def test_what_is_planted_in_real_digits_is_what_is_reported(digits, tmp_path, build):
+    """20 recordings once more, 20 as mp3 at 16 kHz, 30 texts of other recordings, 2 speakers."""
+    rows = {split: list(csv.DictReader((digits / split / "metadata.csv").open())) for split in ("train", "test")}
+    train_texts = {row["transcription"] for row in rows["train"]}
+    for row in rows["test"]:
+        if row["transcription"] in train_texts:  # digits that also happen to be said in training
+            row["transcription"] += " unlike any"
+        row["speaker"] = f"test {row['speaker']}"
+    for split in rows:
+        shutil.copytree(digits / split, tmp_path / "corpus" / split)
+    twice = "george-0089.flac"  # one recording of a digit, which is george-0190 of the same split too
+    once = [row for row in rows["test"] if row["file_name"] != twice]
+    same, encoded, alike = once[:20], once[20:40], once[40:70]
+    planted = []
+    for how, row in [("same", row) for row in same] + [("encoded", row) for row in encoded]:
+        stem = row["file_name"].removesuffix(".flac")
+        copy = tmp_path / "corpus/train" / (f"copy_{stem}.flac" if how == "same" else f"copy_{stem}.mp3")
+        if how == "same":
+            shutil.copyfile(digits / "test" / row["file_name"], copy)
+        else:
+            samples, rate = soundfile.read(digits / "test" / row["file_name"], dtype="float32")
+            soundfile.write(copy, soxr.resample(samples, rate, 16000), 16000)
+        planted.append([f"copy_{stem}", stem, "sound"])
+        rows["train"].append({**rows["train"][0], "file_name": copy.name, "transcription": f"planted {stem}"})
+    for row, text in zip(alike, sorted(train_texts)[::7], strict=False):
+        row["transcription"] = text
+    for row, speaker in zip(alike, ("two", "speakers"), strict=False):
+        row["speaker"] = rows["train"][0 if speaker == "two" else 1]["speaker"] = speaker
+    for split, listed in rows.items():
+        with (tmp_path / "corpus" / split / "metadata.csv").open("w") as listing:
+            writer = csv.DictWriter(listing, listed[0])
+            writer.writeheader()
+            writer.writerows(listed)
+    done, found = build(tmp_path / "corpus")
+    assert done.returncode == 1 and "40 recordings of test are in train too" in done.stderr, done.stderr
+    assert sorted(found["recordings"]) == sorted(planted)
+    assert found["texts"]["ids"] == sorted(row["file_name"].removesuffix(".flac") for row in alike)
+    assert found["speakers"]["names"] == ["speakers", "two"]
 
 
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
 def test_of_real_speakers_who_say_the_same_nothing_is_taken_for_a_copy(digits):
-    found = {}
-    for split in ("validation", "test"):
-        paths = sorted((digits / split).glob("*.flac"))[:100]
-        found[split] = [fingerprints.fingerprint(*soundfile.read(path, dtype="float32")) for path in paths]
-    assert list(fingerprints.copies(found["validation"], found["test"])) == []
+    sides = [
+        [soundfile.read(path, dtype="float32") for path in sorted((digits / split).glob("*.flac"))[:100]]
+        for split in ("validation", "test")
+    ]
+    assert copies(*sides) == []

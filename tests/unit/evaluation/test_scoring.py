@@ -178,6 +178,39 @@ def test_the_script_takes_a_mapping_file_and_a_language(tmp_path):
     assert table.row("d", "test", scored, scored, None)["wer_glm"] == "0.00"
 
 
+def test_texts_that_were_trained_on_are_left_out_of_a_second_word_error_rate():
+    pairs = rows(("one two", "one too"), ("three", "three"), ("four five six", "six"))
+    found = scoring.score(pairs, DECODING, seen={"1"})
+    assert (found["wer"], found["wer_unseen_text"], found["utterances_unseen_text"]) == (50.0, 60.0, 2)
+    assert table.row("d", "test", found, found, None)["wer_unseen_text"] == "60.00"
+    for seen in (set(), {"0", "1", "2"}):
+        found = scoring.score(pairs, DECODING, seen=seen)
+        assert "wer_unseen_text" not in found and table.row("d", "test", found, found, None)["wer_unseen_text"] == ""
+
+
+def test_the_script_takes_what_the_splits_share_into_the_metrics_and_the_table(tmp_path):
+    folder = tmp_path / "speech/evaluation/leg_1/beam"
+    found = rows(("one two", "one too"), ("three", "three"))
+    files.write_jsonl(folder / "test.jsonl", found)
+    files.write_json(folder / "d.json", {**DECODING, "hypotheses_sha256": files.sha256(folder / "test.jsonl")})
+    nothing = {"names": [], "utterances": 0, "share_of_utterances": 0.0}
+    texts = {"utterances": 1, "share_of_utterances": 0.5, "share_of_words": 0.3333}
+    pairs = [
+        {"splits": [one, other], "recordings": [], "texts": {**texts, "ids": [name]}, "speakers": nothing}
+        for one, other, name in (("train", "test", "1"), ("validation", "test", "0"), ("test", "test_b", "0"))
+    ]
+    files.write_json(tmp_path / "overlap.json", pairs)
+    done = run_script(
+        "score_hypotheses", "--hypotheses", folder / "test.jsonl", "--manifest", folder / "test.jsonl",
+        "--decoding", folder / "d.json", "--output", folder / "test.json", "--overlap", tmp_path / "overlap.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,), _, remarks = table.read([folder / "test.json"], [folder / "test.json"], [])
+    assert row["wer_unseen_text"] == "50.00"
+    told = "the text of 1 utterance of test (50.0 %, with 33.3 % of the words) is in {} too"
+    assert remarks == [f"speech test: {told.format(split)}" for split in ("train", "validation")]
+
+
 def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
     draw = random.Random(3)
     words = ["a", "b", "ä", "it's", "東京", "b", "é"]
@@ -310,9 +343,9 @@ def test_the_csv_file_is_the_same_to_the_byte():
     ]
     assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
         "ant,test_b,1,0.00,3,,1.00,0.50,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
-        '"a ""big"" model",7,malsd_batch,4,abc,,\n',
+        '"a ""big"" model",7,malsd_batch,4,abc,,,\n',
         "zoo,test,1,0.00,3,9.50,12.35,10.00,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
-        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",\n',
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,\n',
     ]
 
 

@@ -35,6 +35,14 @@ LEG = {
     "fingerprint": "f00d",
     "code_version": "abc123",
 }
+SHARED = [
+    {
+        "splits": ["train", "test"],
+        "recordings": [["a name", "another name", "file"]],
+        "texts": {"utterances": 3, "share_of_utterances": 0.03, "share_of_words": 0.01, "ids": ["x", "y", "z"]},
+        "speakers": {"names": ["ann", "bob"], "utterances": 9, "share_of_utterances": 0.09},
+    }
+]
 SUMMARY = {
     "train": {
         "utterances": 1995,
@@ -83,7 +91,7 @@ LOCAL = {"type": "local", "path": "/home/somebody/recordings"}
 
 
 def card_of(rows=(ROW,), source=LOCAL, leg=LEG, **others):
-    return model_card.write("speech", leg, SUMMARY, list(rows), sections(source, **others))
+    return model_card.write("speech", leg, SUMMARY, SHARED, list(rows), sections(source, **others))
 
 
 def results(content):
@@ -147,6 +155,8 @@ def test_the_text_says_what_the_pipeline_s_files_say():
     content = card_of(training=training, filter={"min_duration": 0.3, "max_duration": 17})
     assert "| train | 1995 | 1.08 | 7 |" in content and "| validation | 149 | 0.09 | 0 |" in content
     assert "Dropped from train: 2 empty text (0.00 h); 5 longer than 17 s (0.03 h)." in content
+    assert "What the splits share:\n\n- 1 recording of test is in train too\n- the text of 3 utterances" in content
+    assert "- 2 speakers of test (9 utterances, 9.0 %) are in train too\n\nTranscripts were put" in content
     assert "Dropped from validation" not in content and "from 0.3 to 17 s were kept" in content
     assert line_with(content, "| steps") == "| steps | 1234 of 1300, in 3 legs |"
     assert line_with(content, "| optimizer").startswith("| optimizer | adamw_8bit, peak learning rate 0.0007, cosine")
@@ -212,7 +222,7 @@ def test_every_source_has_its_description_and_its_licence_note(source, words, da
 def test_what_does_not_belong_together_is_refused(rows, changes, message):
     given = {key: value for key, value in sections(LOCAL).items() if key not in changes}
     with pytest.raises(UserError, match=message):
-        model_card.write("speech", LEG, SUMMARY, rows, given)
+        model_card.write("speech", LEG, SUMMARY, SHARED, rows, given)
 
 
 @pytest.fixture
@@ -225,6 +235,7 @@ def trained(tmp_path):
     nemo_archive(tmp_path / "leg_3/model.nemo", (tmp_path / "tokenizer/tokenizer.model").read_bytes())
     files.write_json(tmp_path / "leg_3/leg.json", LEG)
     files.write_json(tmp_path / "manifests/summary.json", SUMMARY)
+    files.write_json(tmp_path / "manifests/overlap.json", SHARED)
     files.write_text(tmp_path / "wer_table.csv", table.as_csv([ROW]))
     return tmp_path
 

@@ -103,10 +103,26 @@ def test_a_column_without_a_value_is_not_shown(results):
     assert "WER as sclite" not in make(results) and "wer before" in make(results).lower()
     path = results / "wer_table.csv"
     text = path.read_text()
-    assert text.endswith(",,\n")
-    path.write_text(text.removesuffix("\n") + "49.00\n")
+    assert text.endswith(",,,\n")
+    path.write_text(text.removesuffix(",\n") + "49.00,\n")
     page = make(results)
     assert "WER as sclite %" in page and ">49.00<" in page and "language model" not in page
+
+
+def test_what_splits_share_is_said(results):
+    assert "What splits share" not in make(results)
+    shared = {
+        "splits": ["train", "test"],
+        "recordings": [["a", "utt-1", "sound"], ["b", "utt-1", "file"]],
+        "texts": {"utterances": 2, "share_of_utterances": 0.3333, "share_of_words": 0.25, "ids": ["utt-1", "utt-2"]},
+        "speakers": {"names": [], "utterances": 0, "share_of_utterances": 0.0},
+    }
+    files.write_json(results / "speech/manifests/overlap.json", [shared])
+    page = make(results)
+    assert "1 recording of test is in train too, such as utt-1, a there, the same by its sound" in page
+    assert "the text of 2 utterances of test (33.3 %, with 25.0 % of the words) is in train too" in page
+    files.write_json(results / "speech/manifests/overlap.json", [])
+    assert "No recording, text or speaker is in two splits." in make(results)
 
 
 def test_training_that_made_it_worse_is_said(results):

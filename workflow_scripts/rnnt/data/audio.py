@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from rnnt.data import containers, libav
+from rnnt.data import containers, fingerprints, libav
 from rnnt.errors import UserError
 
 MP3_FRAME = 1152  # samples
@@ -32,6 +32,13 @@ class Header(NamedTuple):
     stated: bool = True
 
 
+class Heard(NamedTuple):
+    """What a stretch of a file sounds like: what is wrong with it, and its fingerprint (fingerprints.py)."""
+
+    problems: list[str]
+    fingerprint: np.ndarray
+
+
 def inspect(path: str) -> Header:
     """Length and channels of a file, from its headers and its container (`containers.check`); its end is read as proof.
 
@@ -46,11 +53,12 @@ def inspect(path: str) -> Header:
             return _header(path, file, seconds, length.stated)
 
 
-def listen(path: str, stretches: list[tuple[float, float | None, int | None]]) -> tuple[Header, list[list[str]]]:
-    """`inspect`, and decode the file once, whole: what is wrong with the sound of each stretch?
+def listen(path: str, stretches: list[tuple[float, float | None, int | None]]) -> tuple[Header, list[Heard]]:
+    """`inspect`, and decode the file once, whole: what does each stretch sound like?
 
     A stretch has an offset, a length in seconds (None: to the end) and a channel (None: the mean of all). What may be
-    wrong: NOT_FINITE, "silent", "channels cancel each other", "clipped". Takes the memory of a block.
+    wrong: NOT_FINITE, "silent", "channels cancel each other", "clipped". Takes the memory of a block,
+    and 20 kB a second of the stretches for their fingerprints.
     Raises what `inspect` raises, UserError where the file is damaged, and WrongLength where another one follows in it.
     """
     with _told(path):
@@ -70,7 +78,7 @@ def listen(path: str, stretches: list[tuple[float, float | None, int | None]]) -
             if file.is_flac:
                 containers.second_flac(path)
             header = _header(path, file, length.seconds or position / file.rate, length.stated)
-    return header, [sound.problems() for sound in sounds]
+    return header, [Heard(sound.problems(), sound.fingerprint()) for sound in sounds]
 
 
 def _header(path: str, file: _Recording | libav.Recording, seconds: float, stated: bool) -> Header:
@@ -227,6 +235,8 @@ class _Sound:
         self.start, self.channel = round(offset * rate), channel
         self.stop = sys.maxsize if seconds is None else round((offset + seconds) * rate)
         self.samples = self.clipped = 0
+        self.lower = soxr.ResampleStream(rate, fingerprints.RATE, 1, quality="MQ")
+        self.lowered: list[np.ndarray] = []
         self.low: np.ndarray | float = np.inf
         self.high: np.ndarray | float = -np.inf
         self.sums = self.squares = 0.0  # of the channels, then of their mean
@@ -238,6 +248,7 @@ class _Sound:
             piece = piece[:, self.channel : self.channel + 1]  # empty where there is no such channel
         if not piece.size:
             return
+        self.lowered.append(self.lower.resample_chunk(piece.mean(axis=1)))
         self.samples += piece.size
         low, high = piece.min(axis=0), piece.max(axis=0)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
@@ -246,6 +257,10 @@ class _Sound:
         if piece.shape[1] > 1:
             both = np.column_stack([piece, piece.mean(axis=1)]).astype(np.float64)
             self.sums, self.squares = self.sums + both.sum(axis=0), self.squares + (both**2).sum(axis=0)
+
+    def fingerprint(self) -> np.ndarray:
+        end = self.lower.resample_chunk(np.zeros(0, np.float32), last=True)
+        return fingerprints.fingerprint(np.concatenate([*self.lowered, end]))
 
     def problems(self) -> list[str]:
         """The kinds of problems, see `listen`."""

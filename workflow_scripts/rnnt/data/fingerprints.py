@@ -2,16 +2,18 @@
 
 Haitsma and Kalker 2002 (A highly robust audio fingerprinting system, ISMIR): 32 bits a frame, the signs of differences
 of energy between neighbouring bands and neighbouring frames. Frames overlap so far that a shift of less than one step
-changes few bits.
+changes few bits. They find what may be a copy; the waveforms decide (`correlation`): one word said twice by one voice
+has similar bits where it is short, and another waveform.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
+import scipy.signal
 import soxr
 
 RATE = 5000  # Hz, of what is looked at
@@ -22,71 +24,118 @@ LAG = 5  # frames between those that are compared: 0.1 s
 BITS = 32
 SKETCH = 64  # frames by which an utterance is looked up
 COMMON = 50  # utterances: a frame that more of them have, such as silence, tells nothing
+SHORT = 100  # frames, 2 s: fewer may have none that is the same to the last bit
 ALIKE = 0.25  # share of bits that may differ in a copy; of unrelated recordings about 0.5 do
-AS_LONG = 10  # frames, 0.2 s, by which copies differ in length: codecs add some
+AS_LONG = 10  # frames, 0.2 s, by which copies differ in length (codecs add some), or a quarter where that is less
 IN_COMMON = 100  # frames, 2 s, that those have in common which differ more: a cut one, or two segments of a recording
+CORRELATED = 0.95  # copies: mp3 0.97 and more, mu-law 0.99; one digit said twice by one voice: 0.92 at most
 
 
-def fingerprint(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """uint32 [frames] of mono float32 samples [samples]; empty for what is shorter than 0.3 s."""
-    if sample_rate != RATE:
-        samples = soxr.resample(samples, sample_rate, RATE, quality="MQ")
+def lower(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mono float32 samples [samples] at RATE."""
+    return samples if sample_rate == RATE else soxr.resample(samples, sample_rate, RATE, quality="MQ")
+
+
+def fingerprint(samples: np.ndarray) -> np.ndarray:
+    """uint32 [frames] of mono float32 samples [samples] at RATE; empty for what is too short for one."""
+    # The first and last window have a quarter of sound: else one word would have hardly a frame.
+    samples = np.pad(samples, 3 * WINDOW // 4)
     if len(samples) < WINDOW + LAG * STEP:
         return np.zeros(0, np.uint32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::STEP]
-    power = np.abs(scipy.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)) ** 2
+    spectrum = scipy.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)
     borders = np.geomspace(LOWEST, HIGHEST, BITS + 2) * WINDOW / RATE
-    energy = np.add.reduceat(power, borders.astype(int), axis=1)[:, : BITS + 1]
+    energy = np.add.reduceat(np.abs(spectrum) ** 2, borders.astype(int), axis=1)[:, : BITS + 1]
     across = energy[:, :-1] - energy[:, 1:]
     bits = across[LAG:] > across[:-LAG]
     return np.packbits(bits, axis=1).view(">u4").ravel().astype(np.uint32)
 
 
-def copies(ours: list[np.ndarray], theirs: list[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Pairs of places in two lists of fingerprints that are of one recording. Time grows with what the lists have."""
-    known: dict[int, list[int]] = defaultdict(list)
-    for place, frames in enumerate(ours):
-        for value in _sketch(frames):
-            known[value].append(place)
-    for place, frames in enumerate(theirs):
-        candidates: dict[int, int] = defaultdict(int)
-        for value in _sketch(frames):
-            if len(found := known.get(value, ())) <= COMMON:
-                for other in found:
-                    candidates[other] += 1
-        for other in sorted(candidates):
-            if are_copies(ours[other], frames):
-                yield other, place
+class Index(NamedTuple):
+    """Frames of many fingerprints, sorted: [frames] each."""
+
+    values: np.ndarray
+    places: np.ndarray  # of the fingerprint in the list
+    positions: np.ndarray  # of the frame in the fingerprint
+
+
+def candidates(ours: list[np.ndarray], theirs: list[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Places in two lists of fingerprints that may be of one recording; in time that grows with the lists' length."""
+    index = _index(ours)
+    for j, frames in enumerate(theirs):
+        found, shifts = _lookup(index, frames)
+        for i in np.unique(found).tolist():
+            if any(_alike(ours[i], frames, shift) for shift in _most_frequent(shifts[found == i])):
+                yield i, j
+
+
+def _index(prints: list[np.ndarray]) -> Index:
+    kept = [_sketch(frames) for frames in prints]
+    places = np.repeat(np.arange(len(prints)), [len(positions) for positions in kept])
+    positions = np.concatenate([*kept, np.zeros(0, int)])
+    values = np.concatenate([*(frames[at] for frames, at in zip(prints, kept, strict=True)), np.zeros(0, np.uint32)])
+    order = np.argsort(values, kind="stable")
+    return Index(values[order], places[order], positions[order])
+
+
+def _sketch(frames: np.ndarray) -> np.ndarray:
+    """Positions of a few different frames, those that a hash puts first: the same in a copy (bottom-k, Broder 1997)."""
+    values, positions = np.unique(frames, return_index=True)
+    positions = positions[values > 0]  # digital silence has no bits
+    mixed = frames[positions] * np.uint32(2654435761)
+    return positions[np.argsort(mixed ^ (mixed >> np.uint32(15)), kind="stable")[:SKETCH]]
+
+
+def _lookup(index: Index, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places that have a frame of these, and how many frames later it is there, [hits] each."""
+    positions = np.flatnonzero(frames)
+    probes = frames[positions]
+    if len(frames) <= SHORT:
+        flips = np.concatenate([np.zeros(1, np.uint32), np.uint32(1) << np.arange(BITS, dtype=np.uint32)])
+        probes, positions = (probes[:, None] ^ flips).ravel(), np.repeat(positions, len(flips))
+    first = np.searchsorted(index.values, probes, "left")
+    counts = np.searchsorted(index.values, probes, "right") - first
+    counts[counts > COMMON] = 0
+    hit = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return index.places[hit], index.positions[hit] - np.repeat(positions, counts)
+
+
+def _most_frequent(shifts: np.ndarray) -> list[int]:
+    values, counts = np.unique(shifts, return_counts=True)
+    return values[np.argsort(-counts, kind="stable")][:3].tolist()
+
+
+def _alike(one: np.ndarray, other: np.ndarray, shift: int) -> bool:
+    """Whether two fingerprints, the second moved by `shift` frames, have enough frames in common, and alike."""
+    start, end = max(shift, 0), min(len(one), len(other) + shift)
+    longer = max(len(one), len(other))
+    if end - start < _needed(longer, IN_COMMON, AS_LONG):
+        return False
+    pairs = np.stack([one[start:end], other[start - shift : end - shift]])
+    pairs = pairs[:, pairs.any(axis=0)]
+    return pairs.size > 0 and np.bitwise_count(pairs[0] ^ pairs[1]).mean() <= ALIKE * BITS
+
+
+def _needed(longer: int, in_common: int, as_long: int) -> float:
+    return max(1, min(in_common, max(longer - as_long, 0.75 * longer)))
 
 
 def are_copies(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two fingerprints, of which some frames are equal, are of one recording."""
-    _, places, others = np.intersect1d(one, other, return_indices=True)
-    if not len(places):
+    """Whether two recordings, mono [samples] at RATE, are the same where they overlap best, and overlap enough.
+
+    By the correlation of their waveforms between LOWEST and HIGHEST, whatever its sign.
+    """
+    one, other = _band(one), _band(other)
+    correlation = scipy.signal.correlate(one, other, "full", "fft")
+    shift = int(np.argmax(np.abs(correlation))) - (len(other) - 1)
+    start, end = max(shift, 0), min(len(one), len(other) + shift)
+    if end - start < _needed(max(len(one), len(other)), IN_COMMON * STEP, AS_LONG * STEP):
         return False
-    shifts, counts = np.unique(places - others, return_counts=True)
-    for shift in shifts[np.argsort(-counts)][:3]:
-        start, end = max(shift, 0), min(len(one), len(other) + shift)
-        if end - start < min(IN_COMMON, max(len(one), len(other)) - AS_LONG):
-            continue
-        pairs = np.stack([one[start:end], other[start - shift : end - shift]])
-        pairs = pairs[:, pairs.any(axis=0)]  # digital silence has no bits
-        if pairs.size and np.bitwise_count(pairs[0] ^ pairs[1]).mean() <= ALIKE * BITS:
-            return True
-    return False
-    shifts, counts = np.unique(places - others, return_counts=True)
-    for shift in shifts[np.argsort(-counts)][:3]:
-        start, end = max(shift, 0), min(len(one), len(other) + shift)
-        if end - start < min(IN_COMMON, max(len(one), len(other)) - AS_LONG):
-            continue
-        different = np.bitwise_count(one[start:end] ^ other[start - shift : end - shift]).sum()
-        if different <= ALIKE * BITS * (end - start):
-            return True
-    return False
+    ours, theirs = one[start:end], other[start - shift : end - shift]
+    power = np.dot(ours, ours) * np.dot(theirs, theirs)
+    return power > 0 and abs(np.dot(ours, theirs)) >= CORRELATED * np.sqrt(power)
 
 
-def _sketch(frames: np.ndarray) -> list[int]:
-    """The same few of the frames for every copy: those that a hash puts first (bottom-k, Broder 1997)."""
-    values = np.unique(frames[frames > 0])
-    mixed = values * np.uint32(2654435761)
-    return values[np.argsort(mixed ^ (mixed >> np.uint32(15)), kind="stable")[:SKETCH]].tolist()
+def _band(samples: np.ndarray) -> np.ndarray:
+    filters = scipy.signal.butter(4, [LOWEST, HIGHEST], "bandpass", fs=RATE, output="sos")
+    return scipy.signal.sosfiltfilt(filters, samples.astype(np.float64), padtype=None)

@@ -22,6 +22,10 @@ from rnnt.errors import UserError
 EXAMPLES = 3  # of each cleaning rule, in summary.json
 LISTED = 10  # ids of each problem of the sound, in summary.json
 UNSTATED = "length not stated"
+NOT_WRITTEN = (
+    "problems",
+    "fingerprint",
+)  # of an entry: summary.json counts the one, the other finds copies
 
 
 def entries(
@@ -36,11 +40,11 @@ def entries(
     """A manifest entry for each utterance, with `duration` from the audio's header and the cleaned `text`.
 
     `rules` names the cleaning rules, `auto` takes those of the utterance's corpus; `language` (BCP 47) says how
-    lower case is made. Also returns what they did: by rule
-    the number of utterances it changed and some examples, each the text before and after all cleaning.
-    `read_samples` decodes every file once, whole. An entry has `problems` where there are some (`audio.listen`, and
-    UNSTATED). One whose audio can't be read has `unreadable` (what is wrong) and no `duration`, and `reason` where that
-    is known better; nothing is dropped yet.
+    lower case is made. Also returns what they did: by rule the number of utterances it changed and some examples, each
+    the text before and after all cleaning.
+    `read_samples` decodes every file once, whole. An entry then has a `fingerprint`, and `problems` where there are
+    some (`audio.listen`, and UNSTATED). One whose audio can't be read has `unreadable` (what is wrong) and no
+    `duration`, and `reason` where that is known better; nothing is dropped yet.
     Raises UserError when a file is missing or an id occurs twice.
     """
     utterances = list(utterances)
@@ -86,20 +90,20 @@ def _of_file(
     """The entries of the utterances of one file, which is opened once for all of them, and the rules that fired."""
     listed = utterances[0].audio_filepath
     path = files.existing(listed)
-    header, problems, failure = None, [[]] * len(utterances), {}
+    header, heard, failure = None, [None] * len(utterances), {}
     if path is None:
         failure = {"missing": _missing(listed)}
     else:
         try:
             if read_samples:
-                header, problems = audio.listen(path, [(u.offset, u.duration, u.channel) for u in utterances])
+                header, heard = audio.listen(path, [(u.offset, u.duration, u.channel) for u in utterances])
             else:
                 header = audio.inspect(path)
         except UserError as error:
             failure = {"unreadable": str(error)} | ({"reason": error.reason} if hasattr(error, "reason") else {})
     found = []
-    for utterance, wrong in zip(utterances, problems, strict=True):
-        entry, fired = _entry(utterance, path or listed, header, wrong, failure), []
+    for utterance, sound in zip(utterances, heard, strict=True):
+        entry, fired = _entry(utterance, path or listed, header, sound, failure), []
         if "duration" in entry:
             own = utterance.rules if rules == "auto" else rules
             entry["text"], fired = transcripts.clean(utterance.text, case, own, language)
@@ -107,7 +111,10 @@ def _of_file(
     return found
 
 
-def _entry(utterance: Utterance, path: str, header: audio.Header | None, problems: list[str], failure: dict) -> dict:
+def _entry(
+    utterance: Utterance, path: str, header: audio.Header | None, sound: audio.Heard | None, failure: dict
+) -> dict:
+    problems = sound.problems if sound else []
     entry = {"id": utterance.id, "audio_filepath": path}
     if utterance.offset:
         entry["offset"] = utterance.offset
@@ -136,6 +143,8 @@ def _entry(utterance: Utterance, path: str, header: audio.Header | None, problem
         problems = [*problems, UNSTATED]
     if problems:
         entry["problems"] = problems
+    if sound:
+        entry["fingerprint"] = sound.fingerprint
     return entry
 
 
@@ -209,8 +218,8 @@ def _size(rows: list[dict]) -> dict:
 
 
 def write(path: str | Path, kept: list[dict]) -> None:
-    """Write a manifest, without the `problems`, which summary.json counts."""
-    files.write_jsonl(path, ({key: value for key, value in entry.items() if key != "problems"} for entry in kept))
+    """Write a manifest, without what is NOT_WRITTEN."""
+    files.write_jsonl(path, ({key: value for key, value in entry.items() if key not in NOT_WRITTEN} for entry in kept))
 
 
 def read(path: str | Path) -> list[dict]:

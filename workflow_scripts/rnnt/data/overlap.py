@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from rnnt.data import fingerprints
+from rnnt.console import progress
+from rnnt.data import audio, fingerprints
 
 KINDS = ("train", "validation", "test")  # of each two splits the later is measured against the earlier
+ROUNDED = 0.05  # seconds: published times are rounded, so that neighbours in a recording touch
 
 
-def find(splits: dict[str, list[dict]], sounds: dict[str, list[np.ndarray]] | None = None) -> list[dict]:
+def find(splits: dict[str, list[dict]]) -> list[dict]:
     """What each two of the splits share. `splits` are manifest entries by split, kept or to be scored.
 
-    A recording is the same by its file, where the segments overlap in time, and by the fingerprints of the entries,
-    `sounds` (fingerprints.py), where they were taken. Shares are of the second split, 0 to 1.
-    Time grows with the number of utterances, not with its square.
+    A recording is the same by its file, where two segments overlap in time, and by its sound, where the entries have a
+    `fingerprint` (`manifests.entries`): what those of two utterances have in common makes their audio be read, and its
+    waveforms compared. Shares are of the second split, 0 to 1. Time grows with the number of utterances, not with its
+    square.
     """
-    order = sorted(splits, key=lambda split: (KINDS.index(split.split("_")[0]), split))
-    return [_pair(one, other, splits, sounds) for one, other in combinations(order, 2)]
+    order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
+    return [_pair(one, other, splits) for one, other in combinations(order, 2)]
 
 
-def _pair(one: str, other: str, splits: dict[str, list[dict]], sounds: dict[str, list[np.ndarray]] | None) -> dict:
+def _kind(split: str) -> str:
+    return split.split("_")[0]
+
+
+def _pair(one: str, other: str, splits: dict[str, list[dict]]) -> dict:
     ours, theirs = splits[one], splits[other]
     same = dict.fromkeys(_same_files(ours, theirs), "file")
-    if sounds:
-        for pair in fingerprints.copies(sounds[one], sounds[other]):
-            same.setdefault(pair, "sound")
+    for pair in _same_sounds(ours, theirs, same, f"compare {other} with {one}"):
+        same[pair] = "sound"
     texts = {entry["text"] for entry in ours if entry["text"]}
     speakers = {entry["speaker"] for entry in ours if "speaker" in entry}
-    words = sum(len(entry["text"].split()) for entry in theirs)
     told = [entry for entry in theirs if entry["text"] in texts]
     heard = [entry for entry in theirs if entry.get("speaker") in speakers]
-    told_words = sum(len(entry["text"].split()) for entry in told)
     return {
         "splits": [one, other],
         "recordings": [[ours[i]["id"], theirs[j]["id"], how] for (i, j), how in sorted(same.items())],
         "texts": {
             "utterances": len(told),
             "share_of_utterances": round(len(told) / len(theirs), 4),
-            "share_of_words": round(told_words / max(words, 1), 4),
+            "share_of_words": round(_words(told) / max(_words(theirs), 1), 4),
             "ids": [entry["id"] for entry in told],
         },
         "speakers": {
@@ -53,56 +60,105 @@ def _pair(one: str, other: str, splits: dict[str, list[dict]], sounds: dict[str,
     }
 
 
-def _same_files(ours: list[dict], theirs: list[dict]) -> list[tuple[int, int]]:
+def _words(entries: list[dict]) -> int:
+    return sum(len(entry["text"].split()) for entry in entries)
+
+
+def _same_files(ours: list[dict], theirs: list[dict]) -> Iterator[tuple[int, int]]:
     """Places of entries that lie in one file, on one channel, and overlap in time."""
-    places: dict[tuple, list[int]] = defaultdict(list)
-    real: dict[str, str] = {}
-
-    def key(entry: dict) -> str:
-        path = entry["audio_filepath"]
-        if path not in real:
-            real[path] = str(Path(path).resolve())
-        return real[path]
-
+    resolved = functools.cache(lambda path: str(Path(path).resolve()))
+    segments: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    longest: dict[str, float] = defaultdict(float)
     for i, entry in enumerate(ours):
-        places[key(entry)].append(i)
-    found = []
+        path = resolved(entry["audio_filepath"])
+        segments[path].append((entry.get("offset", 0.0), i))
+        longest[path] = max(longest[path], entry["duration"])
+    for found in segments.values():
+        found.sort()
     for j, entry in enumerate(theirs):
-        for i in places.get(key(entry), ()):
+        path = resolved(entry["audio_filepath"])
+        found = segments.get(path, [])
+        start = entry.get("offset", 0.0)
+        first = bisect_left(found, (start - longest.get(path, 0.0), -1))
+        for _, i in found[first : bisect_right(found, (start + entry["duration"], len(ours)))]:
             if _overlap(ours[i], entry):
-                found.append((i, j))
-    return found
+                yield i, j
 
 
 def _overlap(one: dict, other: dict) -> bool:
     starts = [entry.get("offset", 0.0) for entry in (one, other)]
     ends = [start + entry["duration"] for start, entry in zip(starts, (one, other), strict=True)]
     channels = {entry["channel"] for entry in (one, other) if "channel" in entry}  # without one: all are mixed
-    # Published times are rounded: neighbours touch.
-    return min(ends) - max(starts) > 0.05 and len(channels) < 2
+    return min(ends) - max(starts) > ROUNDED and len(channels) < 2
+
+
+def _same_sounds(ours: list[dict], theirs: list[dict], known: dict, label: str) -> Iterator[tuple[int, int]]:
+    """Places of entries of which one is a copy of the other, but those that are `known` to be."""
+    if not all("fingerprint" in entry for entry in ours + theirs):
+        return
+    marks = [[entry["fingerprint"] for entry in entries] for entries in (ours, theirs)]
+    alike = [pair for pair in fingerprints.candidates(*marks) if pair not in known]
+    read = functools.lru_cache(maxsize=256)(_samples)
+    for i, j in progress(alike, len(alike), label, "pairs") if alike else ():
+        if fingerprints.are_copies(*(read(*_stretch(entry)) for entry in (ours[i], theirs[j]))):
+            yield i, j
+
+
+def _stretch(entry: dict) -> tuple:
+    return entry["audio_filepath"], entry.get("offset", 0.0), entry["duration"], entry.get("channel")
+
+
+def _samples(path: str, offset: float, seconds: float, channel: int | None) -> np.ndarray:
+    return audio.read(path, fingerprints.RATE, offset, seconds, channel)
 
 
 def with_test(pairs: list[dict]) -> list[dict]:
-    """Those pairs of which a test split and another kind share a recording."""
-    kinds = [{split.split("_")[0] for split in pair["splits"]} for pair in pairs]
+    """Those pairs of a test split and another kind that share a recording."""
+    return [pair for pair in pairs if pair["recordings"] and len({*map(_kind, pair["splits"])} & {*KINDS[:2]}) == 1]
+
+
+def of_test(pairs: list[dict], split: str) -> list[str]:
+    """What a test split shares with training and validation, a line each."""
     return [
-        pair for pair, kind in zip(pairs, kinds, strict=True) if "test" in kind and len(kind) > 1 and pair["recordings"]
+        line
+        for pair in pairs
+        if pair["splits"][1] == split and _kind(pair["splits"][0]) != "test"
+        for line in describe(pair)
     ]
 
 
-def describe(pair: dict) -> list[str]:
-    """What two splits share, a line each: recordings, texts, speakers; none where they share nothing."""
+def seen_texts(pairs: list[dict], split: str) -> set[str]:
+    """The ids of a split's utterances whose text is in the training split."""
+    return {name for pair in pairs if pair["splits"] == ["train", split] for name in pair["texts"]["ids"]}
+
+
+def describe(pair: dict, examples: bool = True) -> list[str]:
+    """What two splits share, a line each: recordings, texts, speakers; none where they share nothing.
+
+    `examples` names one of the recordings.
+    """
     one, other = pair["splits"]
+    texts, speakers = pair["texts"], pair["speakers"]
     lines = []
     if pair["recordings"]:
         count = len({theirs for _, theirs, _ in pair["recordings"]})
-        lines.append(f"{count} recordings of {other} are in {one} too, such as {pair['recordings'][0][1]}")
-    if pair["texts"]["utterances"]:
-        share = 100 * pair["texts"]["share_of_utterances"]
+        ours, theirs, how = pair["recordings"][0]
+        example = f", such as {theirs}, {ours} there, the same by its {how}" if examples else ""
+        lines.append(f"{_number(count, 'recording')} of {other} {'is' if count == 1 else 'are'} in {one} too{example}")
+    if texts["utterances"]:
         lines.append(
-            f"{pair['texts']['utterances']} utterances of {other} ({share:.1f} %) have a text that {one} has too"
+            f"the text of {_number(texts['utterances'], 'utterance')} of {other} "
+            f"({100 * texts['share_of_utterances']:.1f} %, with {100 * texts['share_of_words']:.1f} % of the words) "
+            f"is in {one} too"
         )
-    if pair["speakers"]["names"]:
-        count = len(pair["speakers"]["names"])
-        lines.append(f"{count} speakers of {other} ({pair['speakers']['utterances']} utterances) are in {one} too")
+    if speakers["names"]:
+        count = len(speakers["names"])
+        lines.append(
+            f"{_number(count, 'speaker')} of {other} ({_number(speakers['utterances'], 'utterance')}, "
+            f"{100 * speakers['share_of_utterances']:.1f} %) {'is' if count == 1 else 'are'} in {one} too"
+        )
     return lines
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

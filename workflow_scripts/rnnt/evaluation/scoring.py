@@ -60,14 +60,20 @@ MANY = 2000  # utterances from which on processes are worth their start
 
 
 def score(
-    rows: list[dict], decoding: dict, workers: int = 1, mapping: Path | None = None, language: str = "en"
+    rows: list[dict],
+    decoding: dict,
+    workers: int = 1,
+    mapping: Path | None = None,
+    language: str = "en",
+    seen: set[str] = frozenset(),
 ) -> dict:
     """The metrics of hypotheses (`text`, `pred_text`, `duration` in seconds) and how they were made.
 
     WER and CER in percent, and the WER after the normaliser for `language` (BCP 47); counts over the corpus; the 95 %
     interval of the WER (significance.py); RTFx = seconds of audio per second of decoding. Where no normaliser is right,
     or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why. With a `mapping` file
-    (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py).
+    (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen` are the ids of
+    utterances whose text was trained on: where some are and some are not, also the WER of those that are not.
     Raises UserError when there is not one reference word.
     """
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
@@ -93,6 +99,11 @@ def score(
     if mapping and all("stm" in row for row in rows):
         counts = sclite.error_counts([row["stm"] for row in rows], hypotheses, glm.read(mapping))
         by_glm = {"wer_glm": percent(counts), "glm_sha256": files.sha256(mapping)}
+    unseen = [(row["text"], row["pred_text"]) for row in rows if row["id"] not in seen]
+    of_unseen = {}
+    if len(unseen) < len(rows) and any(text for text, _ in unseen):
+        counts = error_counts(*map(list, zip(*unseen, strict=True)))
+        of_unseen = {"wer_unseen_text": percent(counts), "utterances_unseen_text": len(unseen)}
     audio_seconds = sum(row["duration"] for row in rows)
     return {
         "wer": percent(words),
@@ -102,6 +113,7 @@ def score(
         "cer": percent(characters),
         **normalized,
         **by_glm,
+        **of_unseen,
         "substitutions": words["substitutions"],
         "deletions": words["deletions"],
         "insertions": words["insertions"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from rnnt.data import languages
+from rnnt.data import languages, overlap
 from rnnt.errors import UserError
 from rnnt.evaluation import scoring
 from rnnt.report import table
@@ -63,16 +63,17 @@ FIGURES = {
     "wer_beam_normalized": "WER % normalised",
     "wer_greedy": "WER % greedy",
     "wer_zero_shot": "WER % before training",
+    "wer_unseen_text": "WER % of texts not trained on",
     "cer_beam": "CER %",
 }
 NEEDED = {"source", "splits", "model", "filter", "training"}  # sections of the configuration
 
 
-def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], config: dict) -> str:
+def write(label: str, leg: dict, summary: dict, shared: list[dict], rows: list[dict[str, str]], config: dict) -> str:
     """The content of README.md: metadata and text.
 
-    `leg` is the checkpoint's leg.json, `summary` the manifests' summary.json, `rows` the lines of the data set's
-    table, `config` its sections of the configuration, defaults filled in.
+    `leg` is the checkpoint's leg.json, `summary` and `shared` the manifests' summary.json and overlap.json, `rows` the
+    lines of the data set's table, `config` its sections of the configuration, defaults filled in.
     Raises UserError when they do not belong together, or the table has no WER.
     """
     missing = sorted(NEEDED - config.keys())
@@ -100,6 +101,7 @@ def write(label: str, leg: dict, summary: dict, rows: list[dict[str, str]], conf
         base=_base(config["model"]),
         reinitialized=config["model"]["reinitialize_decoder"],
         splits=summary,
+        shared=[line for pair in shared for line in overlap.describe(pair, examples=False)],
         filter=config["filter"],
         case=config.get("text", {}).get("case"),
         language=language,

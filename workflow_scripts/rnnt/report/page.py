@@ -18,7 +18,7 @@ import soundfile
 from markupsafe import Markup
 
 from rnnt import console, files
-from rnnt.data import audio
+from rnnt.data import audio, overlap
 from rnnt.errors import UserError
 from rnnt.evaluation import scoring
 from rnnt.report import figures, table
@@ -37,6 +37,7 @@ FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_g
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 HEADINGS = {
     "wer_glm": "WER as sclite %",
+    "wer_unseen_text": "WER of texts not trained on %",
     "beam_lm": "language model",
     "dataset": "data set",
     "reference_words": "words",
@@ -94,6 +95,11 @@ def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> d
         "training": {name: found for name in datasets if (found := training(results / name, legs[name]))},
         "manifests": {
             name: found for name in datasets if (found := read_if_there(results / name / "manifests" / "summary.json"))
+        },
+        "overlap": {
+            name: [line for pair in pairs for line in overlap.describe(pair)]
+            for name in datasets
+            if (pairs := read_if_there(results / name / "manifests" / "overlap.json")) is not None
         },
     }
 

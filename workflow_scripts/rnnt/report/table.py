@@ -34,6 +34,7 @@ COLUMNS = [
     "code_version",
     "beam_lm",
     "wer_glm",
+    "wer_unseen_text",
 ]
 TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm"}
 ON_THE_TERMINAL = {
@@ -47,6 +48,7 @@ ON_THE_TERMINAL = {
     "interval": "95 %",
     "wer_glm": "GLM %",
     "wer_beam_normalized": "normalised %",
+    "wer_unseen_text": "unseen text %",
     "cer_beam": "CER beam %",
     "rtfx_beam": "RTFx beam",
 }
@@ -56,20 +58,21 @@ def read(
     greedy: list[Path], beam: list[Path], zero_shot: list[Path]
 ) -> tuple[list[dict[str, str]], list[str], list[str]]:
     """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, the code versions behind them, and
-    why a row has no normalised WER, where it has none.
+    what to know of a row: what its split shares with training, why it has no normalised WER.
 
     `greedy` and `beam` are of the same splits. Raises UserError when a file was changed since it was computed.
     """
     before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in zero_shot}
-    rows, versions, gaps = [], [], []
+    rows, versions, remarks = [], [], []
     for greedy_path, path in zip(greedy, beam, strict=True):
         dataset, split = path.parts[-5], path.stem
         metrics = files.read_sealed(path)
         rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
         versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
         if metrics.get("not_normalized"):
-            gaps.append(f"{dataset} {split}: wer_beam_normalized is empty: {metrics['not_normalized']}")
-    return rows, versions, sorted(gaps)
+            remarks.append(f"{dataset} {split}: wer_beam_normalized is empty: {metrics['not_normalized']}")
+        remarks += [f"{dataset} {split}: {line}" for line in metrics.get("shared", [])]
+    return rows, versions, sorted(remarks)
 
 
 def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | None) -> dict[str, str]:
@@ -105,6 +108,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "code_version": beam["versions"]["code"],
         "beam_lm": _language_model(beam, zero_shot),
         "wer_glm": f"{beam['wer_glm']:.2f}" if "wer_glm" in beam else "",
+        "wer_unseen_text": f"{beam['wer_unseen_text']:.2f}" if "wer_unseen_text" in beam else "",
     }
 
 
