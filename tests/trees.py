@@ -14,8 +14,8 @@ SOURCE = {"path": None, "url": None, "keep_archives": False, "allow_subset": Tru
 
 
 def noise(seconds, rate, channels=1, seed=0):
-    """int16 samples [frames, channels]."""
-    return np.random.default_rng(seed).integers(-8000, 8000, (round(seconds * rate), channels), dtype="int16")
+    """int16 samples [frames, channels]; `seed` is a number or a name."""
+    return np.random.default_rng([*str(seed).encode()]).integers(-8000, 8000, (round(seconds * rate), channels), dtype="int16")
 
 
 def write(path, samples, rate, **options):
@@ -31,20 +31,20 @@ def librispeech(root, split="test-other", speakers=("14", "16")):
         lines = []
         for n in range(2):
             name = f"{speaker}-100-{n:04d}"
-            made[name] = noise(1 + n, 16000, seed=len(made))
+            made[name] = noise(1 + n, 16000, seed=name)
             write(chapter / f"{name}.flac", made[name], 16000)
             lines.append(f"{name} IT'S UTTERANCE {'ABC'[n]}")
         (chapter / f"{speaker}-100.trans.txt").write_text("\n".join(lines) + "\n")
     return made
 
 
-def voice(root, splits=("train", "dev", "test"), clips=2):
-    """A few clips a split, every other with a sentence in quotes."""
+def voice(root, **clips):
+    """A few clips a split, two or what `clips` says, every other with a sentence in quotes."""
     folder = root / "cv-corpus-9.0-2022-04-27/en"
     made = {}
-    for split in splits:
+    for split in ("train", "dev", "test"):
         lines = ["\t".join(common_voice.COLUMNS)]
-        for n in range(clips):
+        for n in range(clips.get(split, 2)):
             name = f"common_voice_en_{len(made)}"
             made[name] = noise(1, 48000, seed=len(made))
             write(folder / f"clips/{name}.mp3", made[name], 48000, format="MP3")
@@ -192,7 +192,7 @@ def hub(root, name, splits, rows=4):
         table = []
         for n in range(rows):
             encoded = io.BytesIO()
-            soundfile.write(encoded, noise(1 + n / rows, 16000, seed=n), 16000, format="WAV")
+            soundfile.write(encoded, noise(1 + n / rows, 16000, seed=f"{split} {n}"), 16000, format="WAV")
             audio = {"bytes": encoded.getvalue(), "path": f"{n}.wav"}
             table.append({"audio": audio, **found.row(n, found.said[n % len(found.said)])})
         path = folder / found.place.format(split=split)

@@ -44,6 +44,7 @@ def test_a_folder_may_be_called_as_anything(checkout, name):
         (place / "metadata.csv").write_text("\n".join(lines) + "\n")
     splits = {"train": name, "validation": name, "test": name}
     dataset = {"source": {"type": "local", "path": name}, "splits": splits, "max_steps": 3}
+    dataset["filter"] = {"allow_overlap": True}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": dataset}}))
     done = snakemake(folder, "--cores", "1", "results/mine/manifests", "--configfile", "mine.yaml")
     assert done.returncode == 0, done.stdout + done.stderr

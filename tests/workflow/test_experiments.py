@@ -25,8 +25,7 @@ def four_corpora(folder, speech):
     subsets = yaml.safe_load((folder / "config/paper.yaml").read_text())["datasets"]["librispeech"]["splits"].values()
     for n, split in enumerate(name for names in subsets for name in ([names] if isinstance(names, str) else names)):
         trees.librispeech(corpora, split, [f"{n}1", f"{n}2"])
-    trees.voice(corpora, ("train",), clips=50)
-    trees.voice(corpora, ("dev", "test"))
+    trees.voice(corpora, train=50)
     trees.tedlium(corpora, train=12)
     trees.switchboard(corpora)
 

@@ -26,7 +26,7 @@ SKETCH = 64  # frames by which an utterance is looked up
 COMMON = 50  # utterances: a frame that more of them have, such as silence, tells nothing
 SHORT = 100  # frames, 2 s: fewer may have none that is the same to the last bit
 ALIKE = 0.25  # share of bits that may differ in a copy; of unrelated recordings about 0.5 do
-AS_LONG = 10  # frames, 0.2 s, by which copies differ in length (codecs add some), or a quarter where that is less
+AS_LONG = 25  # frames, 0.5 s, by which copies differ in length (codecs add some), or a quarter where that is less
 IN_COMMON = 100  # frames, 2 s, that those have in common which differ more: a cut one, or two segments of a recording
 CORRELATED = 0.95  # copies: mp3 0.97 and more, mu-law 0.99; one digit said twice by one voice: 0.92 at most
 
