@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-ROUND = 100  # examples between two looks at the clock
+ROUND = 25  # examples between two looks at the clock
 
 
 def pytest_addoption(parser):

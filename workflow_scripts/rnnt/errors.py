@@ -2,7 +2,7 @@
 
 import unicodedata
 
-LONGEST = 1000  # characters of a message
+LONGEST = 2000  # characters of a message
 
 
 class UserError(Exception):

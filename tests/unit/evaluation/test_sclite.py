@@ -159,6 +159,7 @@ def test_a_missing_file_is_an_error(tmp_path):
         ("{A / B", "reference '{A / B': its braces do not match"),
         ("A } B", "reference 'A } B': its braces do not match"),
         ("(MOM) YES", r"reference '\(MOM\) YES': the GLM puts an alternation in parentheses"),
+        ("{ " * 999 + "A" + " }" * 999, "its braces are nested deeper than 50 levels"),
         ("", "not one reference word"),
     ],
 )
