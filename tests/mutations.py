@@ -112,7 +112,7 @@ CHANGES = [_field, _field, _field, _insert, _insert, _delete, _cut, _lines, _spl
 
 
 @st.composite
-def damaged(draw, *genuine, most=4):
+def damaged(draw, *genuine, most=2):
     """The bytes of one of the genuine files (text or bytes) after up to `most` changes."""
     genuine = [text.encode() if isinstance(text, str) else text for text in genuine]
     data = draw(st.sampled_from(genuine))
