@@ -5,7 +5,9 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.installed
 
-.PHONY: run test matrix check lock clean help
+MINUTES := 20
+
+.PHONY: run test matrix fuzz check lock clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +21,9 @@ test: $(READY) ## run every test, files side by side
 
 matrix: $(READY) ## train with every pair of options, where `make test` takes a part
 	pytest -n 2 tests/workflow/test_matrix.py --matrix
+
+fuzz: $(READY) ## feed the parsers damaged files for MINUTES (20) on all cores, to the first finding
+	pytest -x --dist each --tx $(shell nproc)*popen --fuzz-minutes $(MINUTES) tests/fuzz
 
 check: $(READY) ## formatting, lint and import contracts
 	ruff check .

@@ -38,6 +38,7 @@ LIGHT = [
 ]
 NOT_IN_RULES = [
     "allpairspy",
+    "hypothesis",
     "import-linter",
     "pytest",
     "pytest-xdist",

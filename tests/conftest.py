@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 SHARED_DATA = ROOT.parent / "shared" / "data"
+pytest_plugins = ["fuzzing"]
 OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []  # before a command
 
 

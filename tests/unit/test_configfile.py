@@ -58,6 +58,7 @@ def refusal(folder, text, name="mine.yaml"):
             + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)),
             "more than 100000 values",
         ),
+        ("x:\n" + "- 1\n" * 101_000, "mine.yaml:99998: more than 100000 values: is it a configuration file?"),
         ("x: !!python/object/apply:os.system [echo]\n", "mine.yaml:1: the tag tag:yaml.org,2002:python/object"),
         ("x: !!int 020\n", "the tag tag:yaml.org,2002:int"),
         ("__use_yte__: true\nx: ?1+1\n", "mine.yaml:1: unknown key __use_yte__"),

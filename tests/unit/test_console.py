@@ -80,3 +80,11 @@ def test_progress_away_from_a_terminal_is_lines_with_rate_and_eta(capfd, monkeyp
     lines = capfd.readouterr().err.splitlines()
     assert lines[-1].startswith("[digits] read headers: 3/3 utt [") and "\r" not in "".join(lines)
     assert logging.getLogger("rnnt").level == logging.INFO
+
+
+def test_what_a_message_quotes_can_be_neither_a_command_of_the_terminal_nor_many_lines_nor_endless():
+    message = str(UserError("list.csv:2: expected a number, got \x1b[2J\r\n\ud800\u2028ä"))
+    assert message == r"list.csv:2: expected a number, got \x1b[2J\r\n\ud800\u2028ä"
+    message = str(UserError(f"list.csv:2: `{'x' * 10**6}` is no number: write one"))
+    assert len(message) < 2100 and message.startswith("list.csv:2: `xx")
+    assert message.endswith("x` is no number: write one")

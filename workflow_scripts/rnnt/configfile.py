@@ -98,8 +98,10 @@ def _root(text: str, shown: str) -> yaml.Node | None:
         pass
     try:
         levels = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
             line = event.start_mark.line + 1
+            if count > MOST_VALUES:
+                raise UserError(f"{shown}:{line}: more than {MOST_VALUES} values: is it a configuration file?")
             if getattr(event, "tag", None):
                 raise UserError(f"{shown}:{line}: the tag {event.tag}: write keys and values without tags")
             levels += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -46,9 +46,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     try:
         main(args)
     except UserError as error:
-        # One that a data loader's process raised arrives with that process' traceback before it.
-        line = _last_line(error).removeprefix("rnnt.errors.UserError: ")
-        log.error("error: %s", line)
+        log.error("error: %s", error)
         sys.exit(1)
     except OSError as error:
         log.error("error: %s", error)
@@ -62,10 +60,6 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         else:
             log.exception("this is a bug, not a mistake in your input:")
         sys.exit(1)
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[-1]
 
 
 def start_logging(path: Path | None, label: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import math
 import os
 import re
 import reprlib
@@ -40,11 +41,14 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
 
 
 def read_json(path: str | Path) -> dict:
-    """Read a JSON file. Raises UserError naming the file when it is not one."""
+    """Read a JSON object. Raises UserError naming the file when it is not one."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: not a readable JSON file ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a readable JSON file (expected an object, not {reprlib.repr(value)})")
+    return value
 
 
 def write_sealed(path: str | Path, value: dict) -> None:
@@ -82,7 +86,7 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
         raise UserError(f"{path}: {error.strerror}") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: is UTF-16: convert it to UTF-8")
-    numbers = {"parse_int": str, "parse_float": str} if as_written else {}
+    numbers = {"parse_int": str, "parse_float": str} if as_written else {"parse_float": _finite}
     decoder = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_constant=_no_constant, **numbers)
     for number, line in enumerate(data.splitlines(), 1):
         where = f"{path}:{number}"
@@ -110,6 +114,12 @@ def _each_key_once(pairs: list[tuple[str, object]]) -> dict:
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {reprlib.repr(twice)} is given twice")
     return found
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{reprlib.repr(number)} is too large for a number")
+    return value
 
 
 def _no_constant(name: str) -> None:

@@ -155,6 +155,7 @@ def test_nothing_that_is_falsy_is_lost_and_a_number_is_the_text_that_stands_ther
     [
         ('"duration": NaN', "NaN is no number"),
         ('"duration": 1e999', "duration must be a number, in seconds, not '1e999'"),
+        ('"offset": 1e308', "offset must be a number, in seconds, not '1e308'"),
         ('"duration": -1', "duration must be above 0 s, not -1"),
         ('"duration": 0', "duration must be above 0 s, not 0"),
         ('"duration": "1_0"', "duration must be a number"),

@@ -112,6 +112,9 @@ def test_common_voice_takes_quotes_for_what_they_are(tmp_path):
         ("clip", r"train.tsv:2: no such file: .*common_voice_en_0.mp3"),
         ("table", r"train.tsv: missing: is the archive extracted to its end"),
         ("bytes", r"train.tsv:2: not UTF-8"),
+        ("/", r"train.tsv:2: expected the name of a file in clips/ as `path`, got /"),
+        ("../a.mp3", r"train.tsv:2: expected the name of a file"),
+        ("a\u2028.mp3", r"train.tsv:2: expected the name of a file in clips/ as `path`, got a\\u2028.mp3"),
     ],
 )
 def test_a_table_that_is_wrong_is_one_line(tmp_path, kind, message):
@@ -127,6 +130,8 @@ def test_a_table_that_is_wrong_is_one_line(tmp_path, kind, message):
         (folder / "clips/common_voice_en_0.mp3").unlink()
     elif kind == "table":
         table.unlink()
+    elif kind.endswith(("/", ".mp3")):
+        table.write_text(table.read_text().replace("common_voice_en_0.mp3", kind))
     else:
         table.write_bytes(table.read_bytes().replace(b"Good", b"G\xf6d"))
     with pytest.raises(UserError, match=message):
@@ -145,6 +150,14 @@ def test_a_clip_of_no_bytes_is_dropped_from_training_and_an_error_in_a_test(tmp_
     found = listed(common_voice, {**trees.SOURCE, "path": str(tmp_path)}, "train")
     assert "common_voice_en_0.mp3: not readable as audio" in found["common_voice_en_0"]["unreadable"]
     assert found["common_voice_en_0"]["origin"].endswith("train.tsv:2")
+
+
+def test_a_speaker_of_spaces_is_none(tmp_path):
+    trees.voice(tmp_path)
+    table = tmp_path / "cv-corpus-9.0-2022-04-27/en/train.tsv"
+    table.write_text(table.read_text().replace("speaker0", " "))
+    found = listed(common_voice, {**trees.SOURCE, "path": str(tmp_path)}, "train")
+    assert [entry.get("speaker") for entry in found.values()] == [None, "speaker1"]
 
 
 # --- TED-LIUM
@@ -185,6 +198,8 @@ def test_a_talk_whose_files_have_two_names_is_found_by_either(tmp_path):
     [
         ("Cyd_2011 1 Cyd_2011 9.00 8.00 <NA> words", r"Cyd_2011.stm:1: the segment ends at 8.00 s, before or where"),
         ("Cyd_2011 1 Cyd_2011 9,0 9.5 <NA> words", r"Cyd_2011.stm:1: expected start and end in seconds, got 9,0"),
+        ("Cyd_2011 1 Cyd_2011 0.00 1e308 <NA> words", r"Cyd_2011.stm:1: expected start and end in seconds, got 0.00"),
+        ("Cyd_2011 1 Cyd_2011 1.00 1.0000001 <NA> words", r"Cyd_2011.stm:1: the segment ends at 1.0000001 s, before"),
         ("Cyd_2011 1 Cyd_2011 9.00", r"Cyd_2011.stm:1: expected talk, channel, speaker, start, end, label and text"),
         ("Dan_2012 1 Dan_2012 1.00 2.00 <NA> words", None),
     ],

@@ -230,6 +230,10 @@ def test_a_sphere_header_may_lack_its_count_and_may_be_wrong(file, tmp_path):
     without = content.replace(b"sample_count -i 48000\n", b"sample_bits -i 1\nab_ -i 9\n".ljust(22)[:22])
     path = file(without, "x.sph")
     assert b"sample_count" not in without and not containers.check(path).stated
+    # More digits than Python makes a number of.
+    longer = content.replace(b"-i 48000\n", b"-i %s\n" % (b"9" * 5000)).replace(b"1024", b"9024")
+    (tmp_path / "x.sph").write_bytes(longer)
+    assert not containers.check(str(tmp_path / "x.sph")).stated
     error = fault(file(content.replace(b"-i 48000", b"-i 16000"), "x.sph"))
     assert isinstance(error, containers.WrongLength) and "64000 bytes more than its header says" in str(error)
     error = fault(file(content.replace(b"-i 48000", b"-i 96000"), "x.sph"))

@@ -254,6 +254,24 @@ def test_a_manifest_is_read_with_the_numbers_of_its_lines(tmp_path):
         manifests.read(tmp_path / "train.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("duration", "1e999", "'1e999' is too large for a number"),
+        ("duration", "0", "`duration` is 0: not a manifest of this pipeline"),
+        ("duration", '"1"', "`duration` is '1': not a manifest"),
+        ("text", "null", "`text` is None: not a manifest"),
+        ("id", "7", "`id` is 7: not a manifest"),
+    ],
+)
+def test_a_manifest_with_a_value_of_another_kind_is_none(tmp_path, key, value, message):
+    row = {"id": '"a"', "audio_filepath": '"x"', "duration": "1.5", "text": '"t"', key: value}
+    line = ", ".join(f'"{name}": {written}' for name, written in row.items())
+    (tmp_path / "train.jsonl").write_text(f"\n{{{line}}}\n")
+    with pytest.raises(UserError, match=f"train.jsonl:2: .*{message}"):
+        manifests.read(tmp_path / "train.jsonl")
+
+
 def test_a_split_with_nothing_left_says_why(corpus):
     (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,one\nshort.flac,two\n")
     done = build(corpus, {"train": "all"})
@@ -309,6 +327,8 @@ def test_a_segment_past_the_end_of_its_file_is_unreadable(tmp_path):
     )
     assert inside["duration"] == 6.0
     assert "2.00 s after the offset, 5.00 s wanted" in outside["unreadable"]
+    (moment,), _ = manifests.entries([Utterance("a", path, "t", duration=1e-7)], "keep", 1, "")
+    assert "10.00 s after the offset, 0.00 s wanted" in moment["unreadable"]  # a duration of 0 is none
 
 
 @pytest.mark.parametrize("kind", ["flac", "wav", "mp3", "ogg"])

@@ -101,6 +101,7 @@ def test_trailing_spaces_and_text_behind_the_end_are_no_mistake(lm, tmp_path):
         ("\\end\\", "", "no .end.: cut off"),
         ("\t<s>\t-0.5", "", r":\d+: expected a log-probability, a tab and a token: cut off"),
         ("ngram 2=", "ngram 2=1", "has not the n-grams that its header tells"),
+        ("ngram 2=", f"ngram 2={'9' * 5000}", "has not the n-grams that its header tells"),
     ],
 )
 def test_a_file_that_is_not_of_the_vocabulary_is_refused_by_its_line(lm, tmp_path, old, new, message):

@@ -137,6 +137,8 @@ def test_counts_are_over_the_corpus(rules):
         (";; x\n* max_nrules = '1'\nA => B\nC => D\n", "tests.glm:4: more than 1 rules"),
         (f";; x\nA => B ;; {'y' * 130}\n", "tests.glm:2: rfilter1 reads at most 131 characters"),
         (';; x\n;; INPUT_DEPENDENT_APPLICATION = "("\n', r"tests.glm:2: not a regular expression: \("),
+        (f';; x\n;; INPUT_DEPENDENT_APPLICATION = "{"(" * 5000}"\n', r"tests.glm:2: not a regular expression: \(\("),
+        (';; x\n;; INPUT_DEPENDENT_APPLICATION = "a{99999999999}"\n', r"tests.glm:2: not a regular expression: a{9"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path, text, message):
@@ -157,6 +159,7 @@ def test_a_missing_file_is_an_error(tmp_path):
         ("{A / B", "reference '{A / B': its braces do not match"),
         ("A } B", "reference 'A } B': its braces do not match"),
         ("(MOM) YES", r"reference '\(MOM\) YES': the GLM puts an alternation in parentheses"),
+        ("{ " * 999 + "A" + " }" * 999, "its braces are nested deeper than 50 levels"),
         ("", "not one reference word"),
     ],
 )

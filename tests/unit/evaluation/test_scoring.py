@@ -289,6 +289,9 @@ def test_a_sealed_file_notices_an_edit(tmp_path):
     (tmp_path / "m.json").write_text((tmp_path / "m.json").read_text().replace("5.0", "4.0"))
     with pytest.raises(UserError, match="m.json: changed since it was computed"):
         files.read_sealed(tmp_path / "m.json")
+    (tmp_path / "m.json").write_text("[5.0]")
+    with pytest.raises(UserError, match=r"m.json: not a readable JSON file \(expected an object, not \[5.0\]\)"):
+        files.read_sealed(tmp_path / "m.json")
 
 
 def test_the_table_says_what_training_made_worse_and_which_code_made_it():

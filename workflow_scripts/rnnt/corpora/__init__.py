@@ -14,6 +14,8 @@ import importlib
 from dataclasses import dataclass
 from types import ModuleType
 
+MOST_SECONDS = 1e8  # three years: a time in a listing beyond that is no time
+
 
 @dataclass(frozen=True)
 class Utterance:

@@ -44,7 +44,7 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
             id=Path(row["path"]).stem,
             audio_filepath=str(table.parent / "clips" / row["path"]),
             text=row["sentence"],
-            speaker=row["client_id"] or None,
+            speaker=row["client_id"].strip() or None,
             origin=f"{table}:{number}",
             rules="common_voice",
         )
@@ -66,5 +66,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict]]:
             raise UserError(f"{table}:1: not the columns of {RELEASE} ({', '.join(found)} differ): another release?")
         if len(fields) != len(COLUMNS) or not fields[1]:
             raise UserError(f"{table}:{number}: expected {len(COLUMNS)} columns separated by tabs, `path` not empty")
+        if Path(fields[1]).name != fields[1] or fields[1].splitlines() != [fields[1]]:
+            raise UserError(f"{table}:{number}: expected the name of a file in clips/ as `path`, got {fields[1]}")
         if number > 1:
             yield number, dict(zip(COLUMNS, fields, strict=True))

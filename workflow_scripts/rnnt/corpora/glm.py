@@ -68,7 +68,7 @@ def _applying(lines: list[str], inputs: tuple[str, str], path: str | Path) -> It
         if named := APPLICATION.match(line):
             try:
                 applies = any(re.search(named[1].lower(), kind) for kind in inputs)
-            except re.error:
+            except (re.error, OverflowError, RecursionError):
                 raise UserError(f"{where}: not a regular expression: {named[1]}") from None
         if applies:
             yield where, line.rstrip()

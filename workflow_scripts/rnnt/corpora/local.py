@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rnnt import console, files
-from rnnt.corpora import Utterance
+from rnnt.corpora import MOST_SECONDS, Utterance
 from rnnt.errors import UserError
 
 FOLDER_KEYS = ("type", "path")
@@ -288,7 +288,7 @@ def _seconds(row: dict, name: str, where: str) -> float | None:
         seconds = float(value) if isinstance(value, str) and "_" not in value else math.nan
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds):
+    if not abs(seconds) <= MOST_SECONDS:
         raise UserError(f"{where}: {name} must be a number, in seconds, not {reprlib.repr(value)}")
     return seconds
 

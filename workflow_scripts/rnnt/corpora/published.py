@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rnnt.corpora import download
+from rnnt.corpora import MOST_SECONDS, download
 from rnnt.errors import UserError
 
 
@@ -101,12 +101,13 @@ def seconds(start: str, end: str, where: str) -> tuple[float, float]:
     try:
         begins, ends = float(start), float(end)
     except ValueError:
-        begins = math.nan
-    if "_" in start + end or not (math.isfinite(begins) and math.isfinite(ends)):
+        begins = ends = math.nan
+    if "_" in start + end or not (abs(begins) <= MOST_SECONDS and abs(ends) <= MOST_SECONDS):
         raise UserError(f"{where}: expected start and end in seconds, got {start} and {end}")
-    if not 0 <= begins < ends:
+    duration = round(ends - begins, 6)
+    if begins < 0 or duration <= 0:
         raise UserError(f"{where}: the segment ends at {end} s, before or where it begins, at {start} s")
-    return begins, round(ends - begins, 6)
+    return begins, duration
 
 
 def check_counts(found: int, hours: float, expected: Counts, what: str) -> None:

@@ -181,7 +181,7 @@ def _sphere(path: str, content: mmap.mmap, at: int) -> Length:
     width = fields.get(b"sample_n_bytes", b"2")
     if b"," in fields.get(b"sample_coding", b""):  # compressed
         return Length()
-    if not (count.strip().isdigit() and channels.strip().isdigit() and width.strip().isdigit()):
+    if not all(re.fullmatch(rb"\s*\d{1,18}\s*", number) for number in (count, channels, width)):
         return Length(stated=False)
     unit = max(1, int(channels) * int(width))
     promised, held = int(count), (len(content) - begin) // unit

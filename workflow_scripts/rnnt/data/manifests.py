@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import reprlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from rnnt import files
 from rnnt.console import progress
-from rnnt.corpora import Utterance
+from rnnt.corpora import MOST_SECONDS, Utterance
 from rnnt.data import audio, transcripts
 from rnnt.errors import UserError
 
@@ -124,7 +125,7 @@ def _entry(
     seconds = left if utterance.duration is None else utterance.duration
     reason = None
     # Published times are rounded: half a tenth of a second past the end is not an error.
-    if seconds <= 0 or seconds > left + 0.05:
+    if round(seconds, 6) <= 0 or seconds > left + 0.05:
         reason = f"the file ends {left:.2f} s after the offset, {seconds:.2f} s wanted"
     elif utterance.channel is not None and utterance.channel >= header.channels:
         reason = f"has no channel {utterance.channel}, only {header.channels}"
@@ -226,8 +227,12 @@ def read(path: str | Path) -> list[dict]:
     """Read a manifest. Raises UserError naming the line that lacks a needed key."""
     rows = []
     for number, row in files.numbered_jsonl(path):
-        for key in ("id", "audio_filepath", "duration", "text"):
+        for key, kind in (("id", str), ("audio_filepath", str), ("duration", int | float), ("text", str)):
             if key not in row:
                 raise UserError(f"{path}:{number}: no `{key}`: not a manifest of this pipeline")
+            if not isinstance(row[key], kind) or (key == "duration" and not 0 < row[key] <= MOST_SECONDS):
+                raise UserError(
+                    f"{path}:{number}: `{key}` is {reprlib.repr(row[key])}: not a manifest of this pipeline"
+                )
         rows.append(row)
     return rows

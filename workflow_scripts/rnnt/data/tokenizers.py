@@ -91,7 +91,8 @@ def check_nemo(path: str | Path) -> None:
 def _config(path: str | Path) -> dict:
     try:
         config = yaml.safe_load(_read(path, "model_config.yaml"))
-    except (yaml.YAMLError, ValueError):  # ValueError: the 30th of February
+    # The 30th of February, `!!bool x`, `!!timestamp x`, "[" a thousand times.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{path}: model_config.yaml in it is no YAML mapping, UTF-8: copy or download the file again")

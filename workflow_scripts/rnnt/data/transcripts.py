@@ -225,7 +225,7 @@ GIGASPEECH = [
         lambda match: {"COMMA": ",", "PERIOD": ".", "QUESTIONMARK": "?", "EXCLAMATIONPOINT": "!"}[match[1]],
         examples={"YES <COMMA> I DO <PERIOD>": "YES , I DO ."},
     ),
-    Rule("no space before a sign", r" +([,.?!])(?!\S)", r"\1", examples={"YES , I DO .": "YES, I DO."}),
+    Rule("no space before a sign", r"(?<! ) +([,.?!])(?!\S)", r"\1", examples={"YES , I DO .": "YES, I DO."}),
     token("drop noises", r"<(?:SIL|MUSIC|NOISE|OTHER)>", "", examples={"<MUSIC>": "", "<SIL> SO": " SO"}),
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def check_file(path: Path, vocab_size: int) -> None:
                     _check_unigram(line, vocab_size, f"{path}:{number}")
             elif line.startswith("ngram "):
                 order, _, count = line.removeprefix("ngram ").partition("=")
-                counts[f"\\{order.strip()}-grams:"] = -int(count) if count.strip().isdecimal() else 0
+                counts[f"\\{order.strip()}-grams:"] = -int(count) if re.fullmatch(r"\s*\d{1,18}\s*", count) else 0
     if section != "\\end\\" or any(counts.values()):
         raise UserError(f"{path}: has not the n-grams that its header tells, or no \\end\\: cut off? copy it again")
 

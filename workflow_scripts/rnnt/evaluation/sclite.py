@@ -16,6 +16,7 @@ from rnnt.corpora.glm import Glm, Rules
 from rnnt.errors import UserError
 
 HYPHEN = re.compile(r"([^( ])-(?=[^) ])")
+DEEPEST = 50  # alternations within one another
 SECOND_OPTIONAL = re.compile(r"(\(\s+[^()\s]+\s+)([^()\s]+)")
 
 # Steps of an alignment: cost, substitutions, deletions, insertions and reference words. The costs are those of sclite
@@ -76,7 +77,9 @@ def _items(text: str, reference: str) -> list:
         raise UserError(f"reference {reference.strip()!r}: the GLM puts an alternation in parentheses")
     stack = [[[]]]
     for token in re.findall(r"[{}]|[^\s{}]+", text):
-        if token == "{":
+        if token == "{" and len(stack) > DEEPEST:
+            raise UserError(f"reference {reference.strip()!r}: its braces are nested deeper than {DEEPEST} levels")
+        elif token == "{":
             stack.append([[]])
         elif token == "}" and len(stack) > 1:
             alternatives = [option for option in stack.pop() if option]
