@@ -136,13 +136,14 @@ def judged(**changed):
     """The score and reason of one utterance that differs so from fifty ordinary ones."""
     ordinary = [
         {
+            "loss": 2 * math.exp(deviation),
             "loss_per_token": 0.1 * math.exp(deviation),
             "characters_per_second": 12 * math.exp(deviation / 5),
             "tokens_per_frame": 0.5,
         }
         for deviation in (*np.linspace(-1.6, 1.6, 49), 0, 0, 0)
     ]
-    one = {"loss_per_token": 0.1, "characters_per_second": 12.0, "tokens_per_frame": 0.5, **changed}
+    one = {"loss": 2.0, "loss_per_token": 0.1, "characters_per_second": 12.0, "tokens_per_frame": 0.5, **changed}
     *others, found = suspects.judge([*ordinary, one], 10)
     assert not any(row["reason"] for row in others)
     return found["score"], found["reason"]
@@ -154,8 +155,9 @@ def judged(**changed):
         ({}, ""),
         ({"loss_per_token": 0.3}, ""),
         ({"loss_per_token": 1e-6}, ""),
-        ({"loss_per_token": 9.0}, "loss per token 9, the median is 0.1"),
-        ({"loss_per_token": math.inf}, "the loss is not finite"),
+        ({"loss": 18.0, "loss_per_token": 9.0}, "loss per token 9, the median is 0.1"),
+        ({"loss": 2.3, "loss_per_token": 9.0}, ""),  # a probability of a bit more than 10 %
+        ({"loss": math.inf, "loss_per_token": math.inf}, "the loss is not finite"),
         ({"characters_per_second": 60.0}, "much text for its length: 60 characters a second, the median is 12"),
         ({"characters_per_second": 1.0}, "little text for its length: 1 characters a second, the median is 12"),
         ({"tokens_per_frame": 10.0}, ""),
@@ -169,7 +171,7 @@ def test_a_reason_tells_the_value_and_what_is_ordinary(changed, reason):
 
 
 def test_all_reasons_are_told():
-    assert judged(loss_per_token=9.0, characters_per_second=1e3, tokens_per_frame=11.0)[1].count("; ") == 2
+    assert judged(loss=20.0, loss_per_token=9.0, characters_per_second=1e3, tokens_per_frame=11.0)[1].count("; ") == 2
 
 
 def test_losses_that_are_all_alike_are_no_reason():

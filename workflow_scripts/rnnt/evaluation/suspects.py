@@ -25,6 +25,7 @@ from rnnt.evaluation import decoding
 from rnnt.training import batching, legs
 
 MOST = 200  # are listed: a quarter of an hour to an hour to listen to
+LIKELY = 0.1  # a transcript that the model gives a higher probability is no suspect, however far from the median
 OUTLIER = 5  # robust standard deviations from the median
 LEAST_SPREAD = 0.03  # of the median: where utterances hardly differ, 10 % (3 % of a cube root) are no sign of anything
 SEED = 1  # of the sample
@@ -97,8 +98,8 @@ def measure(
     hours: float | None,
     label: str,
 ) -> tuple[list[dict], dict]:
-    """The manifest's entries, or a sample of `hours` of them, with `loss_per_token`, `characters_per_second` and
-    `tokens_per_frame`; and how many utterances and hours the manifest has.
+    """The manifest's entries, or a sample of `hours` of them, with `loss`, `loss_per_token`, `characters_per_second`
+    and `tokens_per_frame`; and how many utterances and hours the manifest has.
 
     `step` is a legs.Transducer in evaluation mode. Its loss is -ln P(transcript | audio), in nats. It is divided by the
     number of tokens and one for the end, which costs something too: else the shortest transcripts would stand out.
@@ -121,10 +122,11 @@ def measure(
             items.pop("ids")
             losses, frames = _losses(step, {key: value.to(device) for key, value in items.items()})
             for index, loss, count in zip(batch, losses, frames, strict=True):
-                entry = entries[index]
+                entry, loss = entries[index], loss if math.isfinite(loss) else math.inf
                 found[index] = {
                     **entry,
-                    "loss_per_token": loss / (int(tokens[index]) + 1) if math.isfinite(loss) else math.inf,
+                    "loss": loss,
+                    "loss_per_token": loss / (int(tokens[index]) + 1),
                     "characters_per_second": len(entry["text"]) / entry["duration"],
                     "tokens_per_frame": int(tokens[index]) / count,
                 }
@@ -181,7 +183,7 @@ def judge(rows: list[dict], max_symbols: int) -> list[dict]:
         reasons = []
         if not math.isfinite(score):
             reasons.append("the loss is not finite")
-        elif score > OUTLIER:
+        elif score > OUTLIER and row["loss"] > -math.log(LIKELY):
             reasons.append(f"loss per token {row['loss_per_token']:.3g}, the median is {np.median(losses):.3g}")
         if abs(speed) > OUTLIER:
             kind, rate = "much" if speed > 0 else "little", row["characters_per_second"]
