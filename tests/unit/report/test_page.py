@@ -303,7 +303,7 @@ def test_transcripts_that_may_be_wrong_are_listed_with_audio_and_reason_where_th
     assert "25 are listed in results/speech/suspects.tsv , here the first 20." in text
     assert "train, 400 of 5000 utterances; validation, all 61 utterances." in text
     assert re.findall(r'<audio[^>]*aria-label="(sus-\d+)"', section) == [f"sus-{n}" for n in range(1, 21)]
-    assert section.count("loss per token 4.2, the median is 0.1") == 20 and "&lt;i&gt;six" in section
+    assert section.count("train: loss per token 4.2, the median is 0.1") == 20 and "&lt;i&gt;six" in section
     for uri in re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', section)[:2]:
         assert soundfile.info(io.BytesIO(base64.b64decode(uri))).duration == pytest.approx(2.0, abs=0.1)
 
