@@ -117,12 +117,14 @@ def test_what_splits_share_is_said(results):
         "texts": {"utterances": 2, "share_of_utterances": 0.3333, "share_of_words": 0.25, "ids": ["utt-1", "utt-2"]},
         "speakers": {"names": [], "utterances": 0, "share_of_utterances": 0.0},
     }
-    files.write_json(results / "speech/manifests/overlap.json", [shared])
+    files.write_json(results / "speech/manifests/overlap.json", {"by_sound": True, "pairs": [shared]})
     page = make(results)
     assert "1 recording of test is in train too, such as utt-1, a there, the same by its sound" in page
     assert "the text of 2 utterances of test (33.3 %, with 25.0 % of the words) is in train too" in page
-    files.write_json(results / "speech/manifests/overlap.json", [])
-    assert "No recording, text or speaker is in two splits." in make(results)
+    shared = {**shared, "recordings": [], "texts": {**shared["texts"], "utterances": 0}}
+    files.write_json(results / "speech/manifests/overlap.json", {"by_sound": False, "pairs": [shared]})
+    page = make(results)
+    assert "no recording, text or speaker is in two splits" in page and "by their files alone" in page
 
 
 def test_training_that_made_it_worse_is_said(results):

@@ -99,9 +99,9 @@ def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> d
             name: found for name in datasets if (found := read_if_there(results / name / "manifests" / "summary.json"))
         },
         "overlap": {
-            name: [line for pair in pairs for line in overlap.describe(pair)]
+            name: overlap.describe(found)
             for name in datasets
-            if (pairs := read_if_there(results / name / "manifests" / "overlap.json")) is not None
+            if (found := read_if_there(results / name / "manifests" / "overlap.json"))
         },
     }
 
