@@ -85,7 +85,7 @@ def test_all_four_corpora_become_manifests(checkout, tmp_path):
         "tedlium": ["it's fine", "so we don't"],
         "switchboard": ["hi yeah i'd", "uh-huh", "westmin- them"] * 3,
     }
-    score = "results/switchboard/evaluation/leg_6/beam/test_callhome.json"
+    score = "results/switchboard/evaluation/leg_3/beam/test_callhome.json"
     done = snakemake(checkout, "--dry-run", "--printshellcmds", score, "--configfile", "mine.yaml")
     assert f"--glm {tmp_path}/eval2000/LDC2002T43/reference/en20000405_hub5.glm" in done.stdout + done.stderr
     summary = json.loads((checkout / "results/tedlium/manifests/summary.json").read_text())
