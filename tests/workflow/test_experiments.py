@@ -104,7 +104,7 @@ EXPERIMENTS = {
             "tokenizer.vocab_size": VOCABULARY,
             "evaluation.legs": (3, "time: paper.yaml has six"),
         },
-        added={},
+        added={"evaluation.suspects": (False, "time: paper.yaml has them, for four data sets")},
     ),
 }
 
