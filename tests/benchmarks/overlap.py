@@ -80,7 +80,7 @@ def found(ours, theirs):
     """Pairs of candidates, and which of them are copies, of two lists of (samples, rate)."""
     ours, theirs = ([fingerprints.lower(*recording) for recording in side] for side in (ours, theirs))
     marks = [[fingerprints.fingerprint(samples) for samples in side] for side in (ours, theirs)]
-    pairs = list(fingerprints.candidates(*marks))
+    pairs = list(fingerprints.candidates(fingerprints.index(marks[0]), marks[1]))
     return pairs, [(i, j) for i, j in pairs if fingerprints.are_copies(ours[i], theirs[j])]
 
 

@@ -102,7 +102,11 @@ def copies(ours, theirs):
     """Places of the recordings, (samples, rate) each, that are the same."""
     ours, theirs = ([fingerprints.lower(*recording) for recording in side] for side in (ours, theirs))
     marks = [[fingerprints.fingerprint(samples) for samples in side] for side in (ours, theirs)]
-    return [(i, j) for i, j in fingerprints.candidates(*marks) if fingerprints.are_copies(ours[i], theirs[j])]
+    return [
+        (i, j)
+        for i, j in fingerprints.candidates(fingerprints.index(marks[0]), marks[1])
+        if fingerprints.are_copies(ours[i], theirs[j])
+    ]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -52,30 +52,32 @@ def fingerprint(samples: np.ndarray) -> np.ndarray:
 
 
 class Index(NamedTuple):
-    """Frames of many fingerprints, sorted: [frames] each."""
+    """Fingerprints, and frames of them sorted by value, [frames] each."""
 
+    prints: list[np.ndarray]
     values: np.ndarray
     places: np.ndarray  # of the fingerprint in the list
     positions: np.ndarray  # of the frame in the fingerprint
 
 
-def candidates(ours: list[np.ndarray], theirs: list[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Places in two lists of fingerprints that may be of one recording; in time that grows with the lists' length."""
-    index = _index(ours)
-    for j, frames in enumerate(theirs):
-        found, shifts = _lookup(index, frames)
-        for i in np.unique(found).tolist():
-            if any(_alike(ours[i], frames, shift) for shift in _most_frequent(shifts[found == i])):
-                yield i, j
-
-
-def _index(prints: list[np.ndarray]) -> Index:
+def index(prints: list[np.ndarray]) -> Index:
+    """Fingerprints, to be looked up."""
     kept = [_sketch(frames) for frames in prints]
     places = np.repeat(np.arange(len(prints)), [len(positions) for positions in kept])
     positions = np.concatenate([*kept, np.zeros(0, int)])
     values = np.concatenate([*(frames[at] for frames, at in zip(prints, kept, strict=True)), np.zeros(0, np.uint32)])
     order = np.argsort(values, kind="stable")
-    return Index(values[order], places[order], positions[order])
+    return Index(prints, values[order], places[order], positions[order])
+
+
+def candidates(ours: Index, theirs: list[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Places of fingerprints, of ours and of theirs, that may be of one recording; time grows with their number.
+
+    Pairs come in the order of theirs.
+    """
+    for j, frames in enumerate(theirs):
+        found = {i for i, shift in _lookup(ours, frames) if _alike(ours.prints[i], frames, shift)}
+        yield from ((i, j) for i in sorted(found))
 
 
 def _sketch(frames: np.ndarray) -> np.ndarray:
@@ -86,8 +88,8 @@ def _sketch(frames: np.ndarray) -> np.ndarray:
     return positions[np.argsort(mixed ^ (mixed >> np.uint32(15)), kind="stable")[:SKETCH]]
 
 
-def _lookup(index: Index, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places that have a frame of these, and how many frames later it is there, [hits] each."""
+def _lookup(index: Index, frames: np.ndarray) -> list[tuple[int, int]]:
+    """Places that have a frame of these, and how many frames later it is there: the three most frequent of a place."""
     positions = np.flatnonzero(frames)
     probes = frames[positions]
     if len(frames) <= SHORT:
@@ -97,12 +99,12 @@ def _lookup(index: Index, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.searchsorted(index.values, probes, "right") - first
     counts[counts > COMMON] = 0
     hit = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return index.places[hit], index.positions[hit] - np.repeat(positions, counts)
-
-
-def _most_frequent(shifts: np.ndarray) -> list[int]:
-    values, counts = np.unique(shifts, return_counts=True)
-    return values[np.argsort(-counts, kind="stable")][:3].tolist()
+    shifts = index.positions[hit] - np.repeat(positions, counts)
+    (places, shifts), times = np.unique(np.stack([index.places[hit], shifts]), axis=1, return_counts=True)
+    order = np.lexsort((-times, places))
+    places, shifts = places[order], shifts[order]
+    rank = np.arange(len(places)) - np.searchsorted(places, places)
+    return list(zip(places[rank < 3].tolist(), shifts[rank < 3].tolist(), strict=True))
 
 
 def _alike(one: np.ndarray, other: np.ndarray, shift: int) -> bool:

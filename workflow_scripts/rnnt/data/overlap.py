@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -29,10 +29,11 @@ def find(splits: dict[str, list[dict]]) -> dict:
     audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. Time grows with the number of
     utterances, not with its square.
     """
+    index = functools.cache(lambda split: fingerprints.index([entry["fingerprint"] for entry in splits[split]]))
     order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
     return {
         "by_sound": all("fingerprint" in entry for entries in splits.values() for entry in entries),
-        "pairs": [_pair(one, other, splits) for one, other in combinations(order, 2)],
+        "pairs": [_pair(one, other, splits, index) for one, other in combinations(order, 2)],
     }
 
 
@@ -40,11 +41,12 @@ def _kind(split: str) -> str:
     return split.split("_")[0]
 
 
-def _pair(one: str, other: str, splits: dict[str, list[dict]]) -> dict:
+def _pair(one: str, other: str, splits: dict[str, list[dict]], index: Callable[[str], fingerprints.Index]) -> dict:
     ours, theirs = splits[one], splits[other]
     same = dict.fromkeys(_same_files(ours, theirs), "file")
-    for pair in _same_sounds(ours, theirs, same, f"compare {other} with {one}"):
-        same[pair] = "sound"
+    if all("fingerprint" in entry for entry in ours + theirs):
+        for pair in _same_sounds(index(one), ours, theirs, same, f"compare {other} with {one}"):
+            same[pair] = "sound"
     texts = {entry["text"] for entry in ours if entry["text"]}
     speakers = {entry["speaker"] for entry in ours if "speaker" in entry}
     told = [entry for entry in theirs if entry["text"] in texts]
@@ -98,12 +100,12 @@ def _overlap(one: dict, other: dict) -> bool:
     return min(ends) - max(starts) > ROUNDED and len(channels) < 2
 
 
-def _same_sounds(ours: list[dict], theirs: list[dict], known: dict, label: str) -> Iterator[tuple[int, int]]:
+def _same_sounds(
+    index: fingerprints.Index, ours: list[dict], theirs: list[dict], known: dict, label: str
+) -> Iterator[tuple[int, int]]:
     """Places of entries of which one is a copy of the other, but those that are `known` to be."""
-    if not all("fingerprint" in entry for entry in ours + theirs):
-        return
-    marks = [[entry["fingerprint"] for entry in entries] for entries in (ours, theirs)]
-    alike = [pair for pair in fingerprints.candidates(*marks) if pair not in known]
+    marks = [entry["fingerprint"] for entry in theirs]
+    alike = [pair for pair in fingerprints.candidates(index, marks) if pair not in known]
     read = functools.lru_cache(maxsize=256)(_samples)
     for i, j in progress(alike, len(alike), label, "pairs") if alike else ():
         if fingerprints.are_copies(*(read(*_stretch(entry)) for entry in (ours[i], theirs[j]))):
