@@ -10,7 +10,7 @@ import pandas
 
 from rnnt import console, files
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring, significance
+from rnnt.evaluation import error_rate, scoring, significance
 
 COLUMNS = "dataset split a b wer_a wer_b difference low high p_value resampled samples".split()
 ORDER = ["zero-shot", "greedy", "beam"]
@@ -51,8 +51,7 @@ def load(path):
         "split": path.stem,
         "name": name,
         "references": [(row["id"], row["text"]) for row in rows],
-        "errors": significance.count(rows),
-        "blocks": significance.blocks(rows),
+        "errors": error_rate.of(rows),
     }
 
 
@@ -85,16 +84,15 @@ def label(system, other):
 
 
 def compare(a, b):
-    block, resampled = a["blocks"]
+    block, resampled = significance.blocks(a["errors"])
     found = significance.compare(a["errors"], b["errors"], block)
-    rates = [f"{100 * system['errors'].errors.sum() / system['errors'].words.sum():.2f}" for system in (a, b)]
     return {
         "dataset": a["dataset"],
         "split": a["split"],
         "a": label(a, b),
         "b": label(b, a),
-        "wer_a": rates[0],
-        "wer_b": rates[1],
+        "wer_a": f"{a['errors'].percent:.2f}",
+        "wer_b": f"{b['errors'].percent:.2f}",
         "difference": f"{found.difference:.2f}",
         "low": f"{found.low:.2f}",
         "high": f"{found.high:.2f}",

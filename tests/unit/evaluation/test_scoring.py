@@ -13,7 +13,7 @@ import pytest
 from conftest import run_script
 from rnnt import files
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate, scoring
 from rnnt.report import table
 
 DECODING = {
@@ -215,12 +215,11 @@ def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
     draw = random.Random(3)
     words = ["a", "b", "ä", "it's", "東京", "b", "é"]
     pairs = [tuple(" ".join(draw.choices(words, k=draw.randint(0, 6))) for _ in range(2)) for _ in range(2000)]
-    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
+    ours = error_rate.count(*map(list, zip(*pairs, strict=True)))
     theirs = [kaldialign.edit_distance(r.split(), h.split()) for r, h in pairs]
-    errors = ours["substitutions"] + ours["deletions"] + ours["insertions"]
-    assert errors == sum(found["total"] for found in theirs)
-    assert ours["insertions"] - ours["deletions"] == sum(found["ins"] - found["del"] for found in theirs)
-    assert ours["reference"] == sum(len(r.split()) for r, _ in pairs)
+    assert ours.errors.tolist() == [found["total"] for found in theirs]
+    assert (ours.insertions - ours.deletions).tolist() == [found["ins"] - found["del"] for found in theirs]
+    assert ours.words.tolist() == [len(r.split()) for r, _ in pairs]
 
 
 def test_hypotheses_without_text_or_references_without_words_are_errors(tmp_path):
@@ -400,6 +399,6 @@ def test_the_counts_are_sclite_s(tmp_path):
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     line = next(line for line in printed.splitlines() if line.strip().startswith("| Sum"))
     sentences, count, _, _, _, _, errors, _ = map(int, re.findall(r"\d+", line))
-    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
-    assert (sentences, count) == (500, ours["reference"])
-    assert errors == ours["substitutions"] + ours["deletions"] + ours["insertions"]
+    ours = error_rate.count(*map(list, zip(*pairs, strict=True)))
+    assert (sentences, count) == (500, ours.words.sum())
+    assert errors == ours.errors.sum()

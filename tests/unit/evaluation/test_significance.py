@@ -10,7 +10,7 @@ import pytest
 from conftest import run_script
 from rnnt import files
 from rnnt.errors import UserError
-from rnnt.evaluation import significance
+from rnnt.evaluation import error_rate, significance
 
 
 def hypotheses(rate, utterances=300, speakers=30, seed=0):
@@ -29,9 +29,13 @@ def hypotheses(rate, utterances=300, speakers=30, seed=0):
     return rows
 
 
+def errors(substitutions, words):
+    return error_rate.ErrorRate(substitutions, 0 * words, 0 * words, words)
+
+
 def test_the_interval_is_kaldialign_s():
     rows = hypotheses(0.2)
-    found = significance.interval(significance.count(rows), np.arange(len(rows)), samples=5000)
+    found = significance.interval(error_rate.of(rows), np.arange(len(rows)), samples=5000)
     pairs = [[row[key].split() for row in rows] for key in ("text", "pred_text")]
     theirs = kaldialign.bootstrap_wer_ci(*pairs, replications=5000)
     assert found[0] == pytest.approx(100 * theirs["ci95min"], abs=0.25)
@@ -45,7 +49,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     for _ in range(200):
         words = np.full(100, 10)
         low, high = significance.interval(
-            significance.Errors(random_.binomial(10, 0.2, 100), words), np.arange(100), 300
+            errors(random_.binomial(10, 0.2, 100), words), np.arange(100), 300
         )
         covered += low <= 20 <= high
     assert 180 <= covered <= 199
@@ -53,24 +57,24 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 def test_speakers_widen_the_interval_where_they_differ():
     rows = hypotheses(0.3, speakers=10)
-    found = significance.count(rows)
-    block, kind = significance.blocks(rows)
+    found = error_rate.of(rows)
+    block, kind = significance.blocks(error_rate.of(rows))
     assert kind == "speakers" and len(set(block)) == 10
     wide, narrow = (np.diff(significance.interval(found, b))[0] for b in (block, np.arange(len(rows))))
     assert wide > 1.3 * narrow
 
 
 def test_few_or_unknown_speakers_leave_utterances():
-    assert significance.blocks(hypotheses(0.1, speakers=4))[1] == "utterances"
+    assert significance.blocks(error_rate.of(hypotheses(0.1, speakers=4)))[1] == "utterances"
     rows = hypotheses(0.1)
     del rows[7]["speaker"]
-    assert significance.blocks(rows)[1] == "utterances"
+    assert significance.blocks(error_rate.of(rows))[1] == "utterances"
 
 
 def test_a_real_difference_is_found_and_none_is_not():
     worse, better, same = hypotheses(0.3, seed=1), hypotheses(0.2, seed=2), hypotheses(0.3, seed=3)
-    block = significance.blocks(worse)[0]
-    counts = [significance.count(rows) for rows in (worse, better, same)]
+    block = significance.blocks(error_rate.of(worse))[0]
+    counts = [error_rate.of(rows) for rows in (worse, better, same)]
     found = significance.compare(counts[0], counts[1], block)
     assert found.difference < 0 and found.high < 0 and found.p_value < 0.01
     assert found.low < found.difference < found.high
@@ -80,13 +84,13 @@ def test_a_real_difference_is_found_and_none_is_not():
 
 
 def test_the_same_seed_gives_the_same_figures():
-    found, block = significance.count(hypotheses(0.2)), np.arange(300)
+    found, block = error_rate.of(hypotheses(0.2)), np.arange(300)
     assert significance.interval(found, block) == significance.interval(found, block)
     assert significance.interval(found, block) != significance.interval(found, block, seed=2)
 
 
 def test_systems_with_other_references_are_not_compared():
-    a, b = (significance.Errors(np.array([1, 0]), np.array(words)) for words in ([5, 5], [5, 6]))
+    a, b = (errors(np.array([1, 0]), np.array(words)) for words in ([5, 5], [5, 6]))
     with pytest.raises(UserError, match="on the same references alone"):
         significance.compare(a, b, np.arange(2))
 

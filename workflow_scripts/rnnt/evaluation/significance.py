@@ -9,21 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import kaldialign
 import numpy as np
 
 from rnnt.errors import UserError
+from rnnt.evaluation.error_rate import ErrorRate
 
 SAMPLES = 1000
 SEED = 1
 LEAST_SPEAKERS = 5
-
-
-class Errors(NamedTuple):
-    """Word errors and reference words of each utterance, int64 [utterances]."""
-
-    errors: np.ndarray
-    words: np.ndarray
 
 
 class Difference(NamedTuple):
@@ -35,32 +28,22 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def count(rows: list[dict]) -> Errors:
-    """Word errors of hypotheses (`text`, `pred_text`) by utterance, at minimal edit distance (kaldialign)."""
-    pairs = [(row["text"].split(), row["pred_text"].split()) for row in rows]
-    errors = [kaldialign.edit_distance(reference, hypothesis)["total"] for reference, hypothesis in pairs]
-    return Errors(
-        np.array(errors, dtype=np.int64), np.array([len(reference) for reference, _ in pairs], dtype=np.int64)
-    )
-
-
-def blocks(rows: list[dict]) -> tuple[np.ndarray, str]:
+def blocks(found: ErrorRate) -> tuple[np.ndarray, str]:
     """What is drawn together: an index for each utterance, and `speakers` or `utterances`."""
-    speakers = [row.get("speaker") for row in rows]
-    if all(speakers) and len(set(speakers)) >= LEAST_SPEAKERS:
-        return np.unique(speakers, return_inverse=True)[1], "speakers"
-    return np.arange(len(rows)), "utterances"
+    if len(set(found.speakers)) >= LEAST_SPEAKERS:
+        return np.unique(found.speakers, return_inverse=True)[1], "speakers"
+    return np.arange(len(found.words)), "utterances"
 
 
-def interval(found: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> tuple[float, float]:
+def interval(found: ErrorRate, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> tuple[float, float]:
     """The 95 % interval of the WER, in percent."""
-    errors, words = (_drawn(values, block, samples, seed) for values in found)
+    errors, words = (_drawn(values, block, samples, seed) for values in (found.errors, found.words))
     rates = 100 * errors / np.maximum(words, 1)
     low, high = np.quantile(rates, [0.025, 0.975])
     return round(float(low), 6), round(float(high), 6)
 
 
-def compare(a: Errors, b: Errors, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> Difference:
+def compare(a: ErrorRate, b: ErrorRate, block: np.ndarray, samples: int = SAMPLES, seed: int = SEED) -> Difference:
     """Compare two systems on the same utterances.
 
     The p-value counts the draws on the far side of no difference, twice, with one added (Davison and Hinkley 1997,

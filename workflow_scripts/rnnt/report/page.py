@@ -20,7 +20,7 @@ from markupsafe import Markup
 from rnnt import console, files
 from rnnt.data import audio, overlap
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate, scoring
 from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
@@ -154,23 +154,19 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
 
 def aligned(entries: list[dict]) -> list[dict]:
     """Each utterance's words, reference beside hypothesis as (kind, reference, hypothesis), and its error counts."""
-    found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries]) if entries else None
-    result = []
-    for i, entry in enumerate(entries):
-        pairs = _pairs(found.references[i], found.hypotheses[i], found.alignments[i])
-        counts = Counter(kind for kind, _, _ in pairs)
-        result.append(
-            {
-                "entry": entry,
-                "pairs": pairs,
-                "substitutions": counts["substitute"],
-                "deletions": counts["delete"],
-                "insertions": counts["insert"],
-                "errors": len(pairs) - counts["equal"],
-                "words": len(pairs) - counts["insert"],
-            }
-        )
-    return result
+    if not entries:
+        return []
+    found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries])
+    counts = error_rate.of_alignments(found)
+    names = ("substitutions", "deletions", "insertions", "errors", "words")
+    return [
+        {
+            "entry": entry,
+            "pairs": _pairs(found.references[i], found.hypotheses[i], found.alignments[i]),
+            **{name: int(getattr(counts, name)[i]) for name in names},
+        }
+        for i, entry in enumerate(entries)
+    ]
 
 
 def _pairs(reference: list[str], hypothesis: list[str], chunks: list) -> list[tuple[str, str, str]]:
