@@ -219,6 +219,12 @@ def interim_metrics(dataset):
     ]
 
 
+def suspects(suffix=".tsv"):
+    """What lists each data set's transcripts that may be wrong, where the configuration asks for it."""
+    asking = [name for name in config["datasets"] if section(name, "evaluation")["suspects"]]
+    return [f"results/{name}/suspects{suffix}" for name in asking]
+
+
 def search(wildcards):
     """The parameters of a search, which change its hypotheses; NeMo's defaults and the file of `lm` are not in it."""
     options = section(wildcards.dataset, "evaluation")[wildcards.search]

@@ -55,6 +55,42 @@ rule transcribe_split:
         " --progress {params.progress:q} --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 
 
+rule find_suspects:
+    """List the transcripts of training and validation that are likely wrong, by what the final model makes of them."""
+    input:
+        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        manifests="results/{dataset}/manifests",
+        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        script="workflow_scripts/find_suspects.py",
+    output:
+        suspects="results/{dataset}/suspects.tsv",
+        summary="results/{dataset}/suspects.json",
+    log:
+        "logs/{dataset}/find_suspects.log",
+    benchmark:
+        "benchmarks/{dataset}/find_suspects.tsv"
+    conda:
+        "../envs/nemo.yaml"
+    threads: model_threads
+    resources:
+        gpu=gpus,
+        # Not params: what changes speed alone must not score again.
+        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
+        device=config["device"],
+    params:
+        splits=lambda w: splits(w.dataset, "train") + splits(w.dataset, "validation"),
+        transducer=lambda w: section(w.dataset, "training")["transducer"],
+        greedy=lambda w: as_json(section(w.dataset, "evaluation")["greedy"]),
+        hours=lambda w: option("hours", section(w.dataset, "evaluation")["suspects_hours"]),
+        tokenizer=lambda w, input: Path(input.tokenizer).parent,
+    shell:
+        "python {input.script} --checkpoint {input.checkpoint:q} --manifests {input.manifests:q}"
+        " --splits {params.splits:q} --tokenizer {params.tokenizer:q} --transducer {params.transducer}"
+        " --greedy {params.greedy:q} {params.hours} --batch-size {resources.batch_size}"
+        " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
+        " --output {output.suspects:q} --summary {output.summary:q}"
+
+
 rule score_hypotheses:
     """Word and character error rate of a file of hypotheses; never needs the model."""
     input:

@@ -96,7 +96,7 @@ rule make_comparisons:
 
 
 rule make_report:
-    """The page: the table drawn, curves, what was dropped, where the errors are, the worst utterances to listen to."""
+    """The page: the table drawn, curves, what was dropped, where the errors are, what to listen to."""
     input:
         table="results/wer_table.csv",
         comparisons="results/comparisons.csv",
@@ -106,6 +106,8 @@ rule make_report:
         interim=[path for name in config["datasets"] for path in interim_metrics(name)],
         checkpoints=[checkpoint(name, legs(name)) for name in config["datasets"]],
         manifests=expand("results/{dataset}/manifests", dataset=config["datasets"]),
+        suspects=suspects(),
+        scored=suspects(".json"),
         script="workflow_scripts/make_report.py",
     output:
         page=report("results/report.html", "../report/page.rst", "Page", labels={"page": "everything"}),
@@ -118,7 +120,8 @@ rule make_report:
         datasets=" ".join(config["datasets"]),
     shell:
         "python {input.script} --table {input.table:q} --comparisons {input.comparisons:q}"
-        " --provenance {input.provenance:q} --results results --datasets {params.datasets} --log {log:q}"
+        " --provenance {input.provenance:q} --results results --datasets {params.datasets}"
+        " --suspects {input.suspects:q} --log {log:q}"
         " --output {output.page:q} --figures {output.figures:q}"
 
 

@@ -149,7 +149,10 @@ def assert_complete(folder, experiment):
     )
     for name in experiment["datasets"]:
         assert_data_set_complete(folder / "results" / name, experiment, rows)
-    assert (folder / "results/report.html").stat().st_size > 10_000
+    page = (folder / "results/report.html").read_text(encoding="utf-8")
+    for name in experiment["datasets"]:
+        wanted = config.dataset_config(experiment, name, "evaluation")["evaluation"]["suspects"]
+        assert (f"<code>results/{name}/suspects.tsv</code>" in page) == wanted
 
 
 def assert_data_set_complete(place, experiment, rows):
@@ -177,6 +180,11 @@ def assert_data_set_complete(place, experiment, rows):
     kept = {f"leg_{leg}" for leg in range(1, legs + 1) if leg == legs or (every and leg % every == 0)}
     found = {path.name for path in (place / "checkpoints").iterdir() if any(path.iterdir())}
     assert found == kept | ({"pretrained"} if tuned else set()), "and none in temporary/"
+    if sections["evaluation"]["suspects"]:
+        scored = files.read_json(place / "suspects.json")
+        assert list(scored) == [split for split in sections["splits"] if not split.startswith("test")]
+        for split, found in scored.items():
+            assert found["scored"] == found["utterances"] == len(files.read_jsonl(place / f"manifests/{split}.jsonl"))
     assert {path.name for path in (place / "model").iterdir()} >= {"README.md", "model.nemo", "tokenizer"}
     if experiment["wandb"]["mode"] == "offline":
         assert "error" not in json.loads((place / "tracked.json").read_text())

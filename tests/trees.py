@@ -15,7 +15,8 @@ SOURCE = {"path": None, "url": None, "keep_archives": False, "allow_subset": Tru
 
 def noise(seconds, rate, channels=1, seed=0):
     """int16 samples [frames, channels]; `seed` is a number or a name."""
-    return np.random.default_rng([*str(seed).encode()]).integers(-8000, 8000, (round(seconds * rate), channels), dtype="int16")
+    random = np.random.default_rng([*str(seed).encode()])
+    return random.integers(-8000, 8000, (round(seconds * rate), channels), dtype="int16")
 
 
 def write(path, samples, rate, **options):

@@ -63,20 +63,20 @@ def main(args):
     tell_overlap(overlap.find(splits), args)
 
 
-def tell_overlap(pairs, args):
+def tell_overlap(found, args):
     """Write overlap.json and say what it has; a recording that is in test and elsewhere ends the run."""
-    files.write_json(args.output / "overlap.json", pairs)
-    for line in (line for pair in pairs for line in overlap.describe(pair)):
+    files.write_json(args.output / "overlap.json", found)
+    for line in overlap.describe(found):
         console.log.warning("%s", line)
-    shared = overlap.with_test(pairs)
+    shared = overlap.with_test(found)
     if shared and not args.allow_overlap:
         kept = args.output / "overlap.json"
         if args.log:  # Snakemake deletes what a failed job wrote, but not its logs.
             kept = args.log.with_name("overlap.json")
-            files.write_json(kept, pairs)
+            files.write_json(kept, found)
         raise UserError(
-            f"{overlap.describe(shared[0])[0]}: the score would be of what it has learned from: take them out of one "
-            f"of the splits ({kept} lists them), or accept it with filter.allow_overlap: true"
+            f"{overlap.describe_pair(shared[0])[0]}: the score would be of what it has learned from: take them out of "
+            f"one of the splits ({kept} lists them), or accept it with filter.allow_overlap: true"
         )
 
 

@@ -13,6 +13,9 @@ def parser():
     p.add_argument("--provenance", type=Path, help="JSON file with what the results were made from; may be missing")
     p.add_argument("--results", type=Path, required=True, help="folder with one folder per data set")
     p.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="data sets to show, in this order")
+    p.add_argument(
+        "--suspects", type=Path, nargs="*", default=[], help="DATASET/suspects.tsv of the data sets with one"
+    )
     p.add_argument("--output", type=Path, required=True, help="HTML file to write")
     p.add_argument("--figures", type=Path, required=True, help="folder for the figures as PNG and SVG files")
     return p
@@ -21,6 +24,7 @@ def parser():
 def main(args):
     content = page.content(args.results, args.datasets, page.read_table(args.table, args.datasets))
     content["comparisons"] = page.read_comparisons(args.comparisons, args.datasets)
+    content["suspects"] = {path.parent.name: page.suspects(path) for path in args.suspects}
     content["provenance"] = page.read_if_there(args.provenance)
     files.write_text(args.output, page.render(content, args.figures))
     console.log.info(

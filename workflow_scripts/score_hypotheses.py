@@ -27,10 +27,10 @@ def main(args):
     decoding = files.read_json(args.decoding)
     if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):
         raise UserError(f"{args.hypotheses}: changed since it was decoded: {scoring.AGAIN}")
-    pairs, split = files.read_json(args.overlap) if args.overlap else [], args.manifest.stem
-    seen = overlap.seen_texts(pairs, split)
+    shared, split = files.read_json(args.overlap) if args.overlap else overlap.NOTHING, args.manifest.stem
+    seen = overlap.seen_texts(shared, split)
     metrics = scoring.score(rows, decoding, args.workers, args.glm, args.language, seen)
-    metrics["shared"] = overlap.of_test(pairs, split)
+    metrics["shared"] = overlap.describe_split(shared, split)
     files.write_sealed(args.output, metrics)
     console.log.info(
         "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",

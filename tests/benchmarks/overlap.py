@@ -124,7 +124,7 @@ def take_time(rows):
             "text": f"text {draw.integers(10 * rows)}", "fingerprint": mark ^ draw.integers(1, 2**32, dtype=np.uint32),
         })  # fmt: skip
     started = time.perf_counter()
-    (pair,) = overlap.find(splits)
+    (pair,) = overlap.find(splits)["pairs"]
     took = time.perf_counter() - started
     hours = sum(entry["duration"] for split in splits.values() for entry in split) / 3600
     print(f"{rows} rows, {hours:.0f} h: {took:.1f} s ({len(pair['recordings'])} alarms)")

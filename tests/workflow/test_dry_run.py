@@ -195,6 +195,25 @@ def test_the_audio_is_listened_to_unless_the_configuration_says_no(checkout):
     assert sorted("--headers-only" in line for line in commands) == [False, True], commands
 
 
+def test_wrong_transcripts_are_looked_for_where_and_as_far_as_the_configuration_says(checkout):
+    (checkout / "overlay.yaml").write_text(
+        "evaluation: {suspects_hours: 0.5, greedy: {max_symbols: 7}}\ntraining: {transducer: nemo}\n"
+        "datasets: {spoken_digits: {evaluation: {suspects: false}}}\n"
+    )
+    overlay = ("--configfile", "config/config.yaml", "overlay.yaml")
+    plan = snakemake(checkout, "--dry-run", "--printshellcmds", *overlay).stdout
+    (command,) = [line for line in plan.splitlines() if "find_suspects.py --checkpoint" in line]
+    assert "--label spoken_commands" in command and "--splits train validation" in command
+    for part in ("--hours 0.5", '"max_symbols":7', "--transducer nemo", "checkpoints/leg_3"):
+        assert part in command, command
+    (command,) = [line for line in plan.splitlines() if "make_report.py --table" in line]
+    assert "--suspects results/spoken_commands/suspects.tsv --log" in command
+    (checkout / "overlay.yaml").write_text("evaluation: {suspects: false}\n")
+    plan = snakemake(checkout, "--dry-run", *overlay).stdout
+    assert "rule make_report" in plan and "find_suspects" not in plan
+    assert "find_suspects" not in snakemake(checkout, "--dry-run", "results/wer_table.csv").stdout
+
+
 def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkout):
     (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: my words.arpa, lm_weight: 0.5}}\n")
     arguments = ("--dry-run", "--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")

@@ -38,9 +38,9 @@ def warm_rules(warm):
     ENV["PATH"] = warm
 
 
-def planned(folder, *config):
+def planned(folder, *config, target="results/wer_table.csv"):
     """The outputs that a dry run would make."""
-    done = snakemake(folder, "--dry-run", "results/wer_table.csv", config=["tests/config/tiny.yaml", *config])
+    done = snakemake(folder, "--dry-run", target, config=["tests/config/tiny.yaml", *config])
     assert done.returncode == 0, done.stderr
     return sorted(
         path for line in re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.M) for path in line.split(", ")
@@ -195,6 +195,24 @@ def test_another_learning_rate_of_one_data_set_trains_that_data_set_alone(run):
 def test_what_changes_no_result_runs_nothing(run):
     (run / "other.yaml").write_text("training: {checkpoint_every_steps: 7}\nevaluation: {batch_size: 3}\ndevice: cpu\n")
     assert planned(run, "other.yaml") == []
+
+
+def test_wrong_transcripts_are_looked_for_in_a_sample_and_again_only_where_that_matters(run):
+    made = [f"results/recordings/suspects.{suffix}" for suffix in ("json", "tsv")]
+    assert planned(run, target=made[1]) == made, "and nothing is trained again"
+    (run / "hours.yaml").write_text("evaluation: {suspects_hours: 0.005}\n")
+    done = snakemake(run, made[1], config=["tests/config/tiny.yaml", "hours.yaml"])
+    assert done.returncode == 0, done.stderr
+    scored = json.loads((run / made[0]).read_text())
+    assert list(scored) == ["train", "validation"]
+    assert 0 < scored["train"]["scored"] < scored["train"]["utterances"] and scored["train"]["scored_hours"] <= 0.005
+    assert scored["train"]["utterances"] == len(files.read_jsonl(run / "results/recordings/manifests/train.jsonl"))
+    assert (run / made[1]).read_text().startswith("rank\tsplit\tid\t")
+    assert planned(run, target=made[1]) == made
+    (run / "other.yaml").write_text("evaluation: {batch_size: 3, beam: {beam_size: 3}}\n")
+    assert planned(run, "hours.yaml", "other.yaml", target=made[1]) == []
+    (run / "symbols.yaml").write_text("evaluation: {greedy: {max_symbols: 5}}\n")
+    assert planned(run, "hours.yaml", "symbols.yaml", target=made[1]) == made
 
 
 def test_another_tracker_gets_the_results_and_nothing_is_trained_or_decoded(run):

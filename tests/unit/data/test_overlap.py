@@ -28,7 +28,7 @@ def entry(id, text="one", path=None, offset=0.0, duration=1.0, **more):
 
 
 def pair(train, test):
-    (found,) = overlap.find({"train": train, "test": test})
+    (found,) = overlap.find({"train": train, "test": test})["pairs"]
     return found
 
 
@@ -62,17 +62,17 @@ def test_texts_and_speakers_are_counted_in_shares_of_the_later_split():
         "utterances": 1, "share_of_utterances": 0.25, "share_of_words": round(2 / 6, 4), "ids": ["x"],
     }  # fmt: skip
     assert found["speakers"] == {"names": ["bob"], "utterances": 1, "share_of_utterances": 0.25}
-    assert overlap.describe(found) == [
+    assert overlap.describe_pair(found) == [
         "the text of 1 utterance of test (25.0 %, with 33.3 % of the words) is in train too",
         "1 speaker of test (1 utterance, 25.0 %) is in train too",
     ]
-    assert overlap.with_test([found]) == []
+    assert overlap.with_test({"pairs": [found]}) == []
 
 
 def test_every_two_splits_are_compared_and_a_shared_recording_with_test_is_told_apart():
     same = [entry("a")]
     found = overlap.find({"test_b": same, "validation": same, "train": same, "test_a": [entry("b", "two")]})
-    assert [pair["splits"] for pair in found] == [
+    assert [pair["splits"] for pair in found["pairs"]] == [
         ["train", "validation"], ["train", "test_a"], ["train", "test_b"],
         ["validation", "test_a"], ["validation", "test_b"], ["test_a", "test_b"],
     ]  # fmt: skip
@@ -150,7 +150,7 @@ def build(tmp_path):
             json.dumps({split: split for split in ("train", "test")}), "--log", tmp_path / "logs/build.log", *options,
         )  # fmt: skip
         found = tmp_path / "manifests/overlap.json"
-        return done, json.loads(found.read_text())[0] if found.exists() else None
+        return done, json.loads(found.read_text())["pairs"][0] if found.exists() else None
 
     return run
 
@@ -173,11 +173,12 @@ def test_a_recording_of_test_in_training_ends_the_run_unless_it_is_allowed(speec
         assert (told in done.stderr) == ("--headers-only" not in options)
         assert found["recordings"] == ([] if "--headers-only" in options else [["again", stem, "sound"]])
         assert stem in found["texts"]["ids"]
+        assert ("compared by their files alone" in done.stderr) == ("--headers-only" in options)
         if code:
             last = done.stderr.splitlines()[-1]
             assert last.startswith(f"error: {told}: the score would be of what it has learned from: take them out")
             assert last.endswith("or accept it with filter.allow_overlap: true")
-            assert json.loads((tmp_path / "logs/overlap.json").read_text())[0] == found
+            assert json.loads((tmp_path / "logs/overlap.json").read_text())["pairs"] == [found]
 
 
 @pytest.mark.shared_data

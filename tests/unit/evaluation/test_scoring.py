@@ -199,7 +199,7 @@ def test_the_script_takes_what_the_splits_share_into_the_metrics_and_the_table(t
         {"splits": [one, other], "recordings": [], "texts": {**texts, "ids": [name]}, "speakers": nothing}
         for one, other, name in (("train", "test", "1"), ("validation", "test", "0"), ("test", "test_b", "0"))
     ]
-    files.write_json(tmp_path / "overlap.json", pairs)
+    files.write_json(tmp_path / "overlap.json", {"by_sound": True, "pairs": pairs})
     done = run_script(
         "score_hypotheses", "--hypotheses", folder / "test.jsonl", "--manifest", folder / "test.jsonl",
         "--decoding", folder / "d.json", "--output", folder / "test.json", "--overlap", tmp_path / "overlap.json",

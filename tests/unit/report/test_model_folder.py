@@ -35,14 +35,15 @@ LEG = {
     "fingerprint": "f00d",
     "code_version": "abc123",
 }
-SHARED = [
-    {
+SHARED = {
+    "by_sound": True,
+    "pairs": [{
         "splits": ["train", "test"],
         "recordings": [["a name", "another name", "file"]],
         "texts": {"utterances": 3, "share_of_utterances": 0.03, "share_of_words": 0.01, "ids": ["x", "y", "z"]},
         "speakers": {"names": ["ann", "bob"], "utterances": 9, "share_of_utterances": 0.09},
-    }
-]
+    }],
+}  # fmt: skip
 SUMMARY = {
     "train": {
         "utterances": 1995,

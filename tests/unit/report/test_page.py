@@ -117,12 +117,14 @@ def test_what_splits_share_is_said(results):
         "texts": {"utterances": 2, "share_of_utterances": 0.3333, "share_of_words": 0.25, "ids": ["utt-1", "utt-2"]},
         "speakers": {"names": [], "utterances": 0, "share_of_utterances": 0.0},
     }
-    files.write_json(results / "speech/manifests/overlap.json", [shared])
+    files.write_json(results / "speech/manifests/overlap.json", {"by_sound": True, "pairs": [shared]})
     page = make(results)
     assert "1 recording of test is in train too, such as utt-1, a there, the same by its sound" in page
     assert "the text of 2 utterances of test (33.3 %, with 25.0 % of the words) is in train too" in page
-    files.write_json(results / "speech/manifests/overlap.json", [])
-    assert "No recording, text or speaker is in two splits." in make(results)
+    shared = {**shared, "recordings": [], "texts": {**shared["texts"], "utterances": 0}}
+    files.write_json(results / "speech/manifests/overlap.json", {"by_sound": False, "pairs": [shared]})
+    page = make(results)
+    assert "no recording, text or speaker is in two splits" in page and "by their files alone" in page
 
 
 def test_training_that_made_it_worse_is_said(results):
@@ -289,6 +291,54 @@ def in_browser(page, script, folder):
             browser.kill()
             browser.wait()
             server.shutdown()
+
+
+SUSPECTS = (
+    "rank\tsplit\tid\taudio_filepath\toffset\tduration\tchannel\tspeaker\ttext\thypothesis\tloss_per_token\tscore"
+    "\tcharacters_per_second\ttokens_per_frame\treason\n"
+)
+
+
+@pytest.fixture
+def suspects(results, tmp_path):
+    """A list of 25 transcripts that may be wrong; every other has an offset."""
+    lines = [
+        f"{n}\ttrain\tsus-{n}\t{tmp_path}/audio/5.wav\t{'1.5' if n % 2 else ''}\t2.0\t\tann\tone two\tone <i>six</i>"
+        "\t4.2\t9.9\t8\t0.5\tloss per token 4.2, the median is 0.1\n"
+        for n in range(1, 26)
+    ]
+    files.write_text(results / "speech/suspects.tsv", SUSPECTS + "".join(lines))
+    scored = {"train": {"utterances": 5000, "scored": 400}, "validation": {"utterances": 61, "scored": 61}}
+    files.write_json(results / "speech/suspects.json", scored)
+    return results / "speech/suspects.tsv"
+
+
+def test_transcripts_that_may_be_wrong_are_listed_with_audio_and_reason_where_they_were_looked_for(results, suspects):
+    whole = make(results, "--suspects", suspects)
+    assert 'href="#suspects"' in whole and 'id="suspects"' not in make(results)
+    section = whole[whole.index('<section id="suspects"') : whole.index("<script>")]
+    text = " ".join(re.sub(r"<[^>]+>", " ", section).split())
+    assert "25 are listed in results/speech/suspects.tsv , here the first 20." in text
+    assert "train, 400 of 5000 utterances; validation, all 61 utterances." in text
+    assert re.findall(r'<audio[^>]*aria-label="(sus-\d+)"', section) == [f"sus-{n}" for n in range(1, 21)]
+    assert section.count("train: loss per token 4.2, the median is 0.1") == 20 and "&lt;i&gt;six" in section
+    for uri in re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', section)[:2]:
+        assert soundfile.info(io.BytesIO(base64.b64decode(uri))).duration == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_list_without_suspects_says_so(results, suspects):
+    suspects.write_text(SUSPECTS)
+    text = " ".join(re.sub(r"<[^>]+>", " ", make(results, "--suspects", suspects)).split())
+    assert "0 are listed in results/speech/suspects.tsv . Looked at: train" in text
+
+
+@pytest.mark.parametrize(
+    "broken", ["rank\tid\n1\tx\n", SUSPECTS + "1\ttrain\tx\n", SUSPECTS.replace("\t", ",") + "1\n"]
+)
+def test_a_list_that_is_none_is_one_line(results, suspects, broken):
+    suspects.write_text(broken)
+    with pytest.raises(UserError, match="suspects.tsv: not as find_suspects wrote it: delete it"):
+        make(results, "--suspects", suspects)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

@@ -18,16 +18,22 @@ KINDS = ("train", "validation", "test")  # of each two splits the later is measu
 ROUNDED = 0.05  # seconds: published times are rounded, so that neighbours in a recording touch
 
 
-def find(splits: dict[str, list[dict]]) -> list[dict]:
-    """What each two of the splits share. `splits` are manifest entries by split, kept or to be scored.
+NOTHING = {"by_sound": False, "pairs": []}
+
+
+def find(splits: dict[str, list[dict]]) -> dict:
+    """What each two of the splits share, `pairs`. `splits` are manifest entries by split, kept or to be scored.
 
     A recording is the same by its file, where two segments overlap in time, and by its sound, where the entries have a
-    `fingerprint` (`manifests.entries`): what those of two utterances have in common makes their audio be read, and its
-    waveforms compared. Shares are of the second split, 0 to 1. Time grows with the number of utterances, not with its
-    square.
+    `fingerprint` (`manifests.entries`; `by_sound`: they have): what those of two utterances have in common makes their
+    audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. Time grows with the number of
+    utterances, not with its square.
     """
     order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
-    return [_pair(one, other, splits) for one, other in combinations(order, 2)]
+    return {
+        "by_sound": all("fingerprint" in entry for entries in splits.values() for entry in entries),
+        "pairs": [_pair(one, other, splits) for one, other in combinations(order, 2)],
+    }
 
 
 def _kind(split: str) -> str:
@@ -112,31 +118,39 @@ def _samples(path: str, offset: float, seconds: float, channel: int | None) -> n
     return audio.read(path, fingerprints.RATE, offset, seconds, channel)
 
 
-def with_test(pairs: list[dict]) -> list[dict]:
+def with_test(found: dict) -> list[dict]:
     """Those pairs of a test split and another kind that share a recording."""
-    return [pair for pair in pairs if pair["recordings"] and len({*map(_kind, pair["splits"])} & {*KINDS[:2]}) == 1]
-
-
-def of_test(pairs: list[dict], split: str) -> list[str]:
-    """What a test split shares with training and validation, a line each."""
     return [
-        line
-        for pair in pairs
-        if pair["splits"][1] == split and _kind(pair["splits"][0]) != "test"
-        for line in describe(pair)
+        pair for pair in found["pairs"] if pair["recordings"] and len({*map(_kind, pair["splits"])} & {*KINDS[:2]}) == 1
     ]
 
 
-def seen_texts(pairs: list[dict], split: str) -> set[str]:
+def seen_texts(found: dict, split: str) -> set[str]:
     """The ids of a split's utterances whose text is in the training split."""
-    return {name for pair in pairs if pair["splits"] == ["train", split] for name in pair["texts"]["ids"]}
+    return {name for pair in found["pairs"] if pair["splits"] == ["train", split] for name in pair["texts"]["ids"]}
 
 
-def describe(pair: dict, examples: bool = True) -> list[str]:
-    """What two splits share, a line each: recordings, texts, speakers; none where they share nothing.
+def describe(found: dict, examples: bool = True) -> list[str]:
+    """What the splits share, a line each, or that they share nothing, and how recordings were compared.
 
     `examples` names one of the recordings.
     """
+    lines = [line for pair in found["pairs"] for line in describe_pair(pair, examples)]
+    if found["pairs"] and not lines:
+        lines.append("no recording, text or speaker is in two splits")
+    if found["pairs"] and not found["by_sound"]:
+        lines.append("recordings were compared by their files alone (filter.read_samples is false)")
+    return lines
+
+
+def describe_split(found: dict, split: str) -> list[str]:
+    """What a split shares with training and validation, a line each."""
+    pairs = [pair for pair in found["pairs"] if pair["splits"][1] == split and _kind(pair["splits"][0]) != "test"]
+    return [line for pair in pairs for line in describe_pair(pair)]
+
+
+def describe_pair(pair: dict, examples: bool = True) -> list[str]:
+    """What two splits share, a line each: recordings, texts, speakers; none where they share nothing."""
     one, other = pair["splits"]
     texts, speakers = pair["texts"], pair["speakers"]
     lines = []

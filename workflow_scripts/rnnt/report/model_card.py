@@ -69,7 +69,7 @@ FIGURES = {
 NEEDED = {"source", "splits", "model", "filter", "training"}  # sections of the configuration
 
 
-def write(label: str, leg: dict, summary: dict, shared: list[dict], rows: list[dict[str, str]], config: dict) -> str:
+def write(label: str, leg: dict, summary: dict, shared: dict, rows: list[dict[str, str]], config: dict) -> str:
     """The content of README.md: metadata and text.
 
     `leg` is the checkpoint's leg.json, `summary` and `shared` the manifests' summary.json and overlap.json, `rows` the
@@ -101,7 +101,7 @@ def write(label: str, leg: dict, summary: dict, shared: list[dict], rows: list[d
         base=_base(config["model"]),
         reinitialized=config["model"]["reinitialize_decoder"],
         splits=summary,
-        shared=[line for pair in shared for line in overlap.describe(pair, examples=False)],
+        shared=overlap.describe(shared, examples=False),
         filter=config["filter"],
         case=config.get("text", {}).get("case"),
         language=language,

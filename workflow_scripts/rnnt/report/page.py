@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import math
 import re
@@ -24,6 +25,7 @@ from rnnt.evaluation import error_rate, scoring
 from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
+SUSPECTS = 20  # per data set
 SPEAKERS = 30  # per test split
 CONFUSIONS = 15  # of each kind, per test split
 ALIGNED_WORDS = 120  # of an utterance: a hypothesis that loops can have thousands
@@ -97,9 +99,9 @@ def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> d
             name: found for name in datasets if (found := read_if_there(results / name / "manifests" / "summary.json"))
         },
         "overlap": {
-            name: [line for pair in pairs for line in overlap.describe(pair)]
+            name: overlap.describe(found)
             for name in datasets
-            if (pairs := read_if_there(results / name / "manifests" / "overlap.json")) is not None
+            if (found := read_if_there(results / name / "manifests" / "overlap.json"))
         },
     }
 
@@ -244,6 +246,30 @@ def shown(utterance: dict) -> dict:
         "audio": mp3,
         "audio_note": note,
     }
+
+
+def suspects(path: Path) -> dict:
+    """What find_suspects.py wrote: the first SUSPECTS with audio, how many it lists, and what it looked at by split.
+
+    Raises UserError where the file is none of its own.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        entries = [
+            {
+                **row,
+                "offset": float(row["offset"] or 0),
+                "duration": float(row["duration"]),
+                "channel": int(row["channel"]) if row["channel"] else None,
+                "pred_text": row["hypothesis"],
+            }
+            for row in rows[:SUSPECTS]
+        ]
+        first = [shown(utterance) for utterance in aligned(entries)]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not as find_suspects wrote it: delete it, and it is computed again") from None
+    return {"listed": len(rows), "first": first, "scored": files.read_json(path.with_suffix(".json"))}
 
 
 def embedded_audio(entry: dict) -> tuple[str, str]:
