@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jiwer
 import numpy as np
 
 from rnnt.errors import UserError
+from rnnt.evaluation import significance
 
 KINDS = {"substitute": 0, "delete": 1, "insert": 2}
+
+
+class Interval(NamedTuple):
+    """Both ends of a 95 % interval in percent, None where there is none; and by what it is, or why there is none."""
+
+    low: float | None
+    high: float | None
+    by: str
+
+    def __str__(self):
+        return self.by if self.low is None else f"{self.low:.2f} to {self.high:.2f} by {self.by}"
+
+
+class Difference(NamedTuple):
+    """One WER minus another in points of percent, its interval, and the two-sided p-value of no difference."""
+
+    difference: float
+    interval: Interval
+    p_value: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +60,39 @@ class ErrorRate:
         if not self.words.sum():
             raise UserError("there is not one reference word to score against")
         return round(100 * float(self.errors.sum() / self.words.sum()), 6)
+
+    def interval(self) -> Interval:
+        """Where the rate of other speakers like these, or other utterances, is to be expected (significance.py)."""
+        return self._interval(*significance.interval(*self._by_block(self.errors, self.words)))
+
+    def minus(self, other: ErrorRate) -> Difference:
+        """The rate of this system minus that of another on the same utterances. Raises UserError on other ones."""
+        if self.speakers != other.speakers or not np.array_equal(self.words, other.words):
+            raise UserError("two systems can be compared on the same references alone")
+        ours, theirs, words = self._by_block(self.errors, other.errors, self.words)
+        return Difference(
+            difference=round(100 * float((ours - theirs).sum() / words.sum()), 6),
+            interval=self._interval(*significance.interval_of_difference(theirs, ours, words)),
+            p_value=significance.p_value(ours - theirs),
+        )
+
+    def _by_block(self, *values: np.ndarray) -> list[np.ndarray]:
+        """Sums over each speaker, where known, else each utterance: int64 [blocks]."""
+        if not self.speakers:
+            return list(values)
+        _, block = np.unique(self.speakers, return_inverse=True)
+        return [np.bincount(block, weights=each).astype(np.int64) for each in values]
+
+    def _interval(self, low: np.ndarray, high: np.ndarray) -> Interval:
+        (words,) = self._by_block(self.words)
+        one, many = ("speaker", "speakers") if self.speakers else ("utterance", "utterances")
+        if np.isfinite(low):
+            others = "" if self.speakers else ": other speakers not covered"
+            ends = [round(100 * float(end), 6) for end in (low, high)]
+            return Interval(*ends, f"{len(words)} {many}{others}")
+        few = {1: f"one {one}", 2: f"two {many}"}
+        most = f"one {one} has {100 * words.max() / words.sum():.0f} % of the words"
+        return Interval(None, None, f"none: {few.get(len(words), most)}")
 
     def __getitem__(self, which: np.ndarray) -> ErrorRate:
         """Some of the utterances, by their indices."""

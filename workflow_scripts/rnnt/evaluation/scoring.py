@@ -18,7 +18,7 @@ from rnnt import files
 from rnnt.corpora import glm
 from rnnt.data import languages
 from rnnt.errors import UserError
-from rnnt.evaluation import error_rate, sclite, significance
+from rnnt.evaluation import error_rate, sclite
 
 PREDICTIONS = 1000  # utterances per test split, where they are shown
 AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
@@ -70,10 +70,11 @@ def score(
     """The metrics of hypotheses (`text`, `pred_text`, `duration` in seconds) and how they were made.
 
     WER and CER in percent, and the WER after the normaliser for `language` (BCP 47); counts over the corpus; the 95 %
-    interval of the WER (significance.py); RTFx = seconds of audio per second of decoding. Where no normaliser is right,
-    or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why. With a `mapping` file
-    (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen` are the ids of
-    utterances whose text was trained on: where some are and some are not, also the WER of those that are not.
+    interval of the WER, and by what it is (error_rate.Interval); RTFx = seconds of audio per second of decoding. Where
+    no normaliser is right, or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why.
+    With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen`
+    are the ids of utterances whose text was trained on: where some are and some are not, also the WER of those that are
+    not.
     Raises UserError when there is not one reference word.
     """
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
@@ -86,8 +87,6 @@ def score(
         normalized = [submit(_normalize, chunk, language) for chunk in chunks]
         words, characters = words.result(), characters.result()
         texts = [text for chunk in normalized for text in chunk.result()]
-    block, resampled = significance.blocks(words)
-    low, high = significance.interval(words, block)
     if not unfit and not any(texts[: len(rows)]):
         unfit = f"{normalizer_name(language)} leaves not one word of the references"
     if unfit:
@@ -97,17 +96,23 @@ def score(
     by_glm = {}
     if mapping and all("stm" in row for row in rows):
         found = sclite.count([row["stm"] for row in rows], hypotheses, glm.read(mapping), words.speakers)
-        by_glm = {"wer_glm": found.percent, "glm_sha256": files.sha256(mapping)}
+        by_glm = {
+            "wer_glm": found.percent,
+            "wer_glm_low": found.interval().low,
+            "wer_glm_high": found.interval().high,
+            "glm_sha256": files.sha256(mapping),
+        }
     unseen = np.array([number for number, row in enumerate(rows) if row["id"] not in seen], dtype=int)
     of_unseen = {}
     if len(unseen) < len(rows) and words[unseen].words.any():
         of_unseen = {"wer_unseen_text": words[unseen].percent, "utterances_unseen_text": len(unseen)}
+    wer, interval = words.percent, words.interval()
     audio_seconds = sum(row["duration"] for row in rows)
     return {
-        "wer": words.percent,
-        "wer_low": low,
-        "wer_high": high,
-        "resampled": resampled,
+        "wer": wer,
+        "wer_low": interval.low,
+        "wer_high": interval.high,
+        "interval_by": interval.by,
         "cer": characters.percent,
         **normalized,
         **by_glm,

@@ -35,7 +35,7 @@ MP3_QUALITY = 0.7  # of soundfile's 0 (large) to 1 (small): 3 kB a second, and e
 DURATIONS = (1, 2, 5, 10, 15, 20, 30)  # seconds, where one group ends and the next begins
 LENGTHS = (1, 2, 6, 11, 21, 41)  # reference words, likewise
 NEEDED = ("dataset", "split", "wer_zero_shot", "wer_greedy", "wer_beam", "rtfx_greedy", "rtfx_beam", "train_steps")
-FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_greedy", "wer_zero_shot")
+FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "interval_by", "wer_greedy", "wer_zero_shot")
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 HEADINGS = {
     "wer_glm": "WER as sclite %",
@@ -50,11 +50,14 @@ HEADINGS = {
     "wer_beam": "WER beam %",
     "wer_beam_low": "95 % from",
     "wer_beam_high": "95 % to",
+    "wer_glm_low": "WER as sclite: 95 % from",
+    "wer_glm_high": "95 % to",
     "wer_beam_normalized": "WER normalised %",
     "cer_beam": "CER beam %",
     "rtfx_greedy": "RTFx greedy",
     "rtfx_beam": "RTFx beam",
     "p_value": "p",
+    "interval_by": "95 % interval by",
     "low": "95 % from",
     "high": "95 % to",
 }
