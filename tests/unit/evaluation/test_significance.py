@@ -101,6 +101,15 @@ def test_without_an_error_the_limit_is_exact_times_what_speakers_differ_by():
     assert (difference, p) == (0.0, 1.0) and interval.low == -interval.high < 0
 
 
+def test_where_one_speaker_has_all_errors_the_interval_says_nothing_but_no_nonsense():
+    worse, better = of_speakers([400, 0, 0], [1000] * 3), of_speakers([300, 1, 0], [1000] * 3)
+    low, high, by = worse.interval()
+    assert low < 0.1 and (high, by) == (100.0, "3 speakers")
+    assert of_speakers([4000, 0, 0], [1000] * 3).interval().high == pytest.approx(800 / 3)
+    found = better.minus(worse)
+    assert (found.interval.low, found.p_value) == (-100.0, 1.0) and 0 < found.interval.high < 100
+
+
 def test_the_p_value_is_that_of_all_signs():
     draw = np.random.default_rng(2)
     for blocks in (1, 2, 5, 9):

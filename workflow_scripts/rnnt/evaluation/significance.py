@@ -23,14 +23,15 @@ VARIATION = 0.43  # of speakers' WERs, their variance by the square of their mea
 def interval(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the 95 % interval of the WER, [...]; NaN where a block has half of the words or more.
 
-    Student's t on log WER. The mean of a few skewed WERs is mostly too low, so that the upper end lies further off.
+    Student's t on log WER. The mean of a few skewed WERs is mostly too low, so that the upper end lies further off; but
+    not beyond 100 %, or twice the WER where that is more.
     """
     total, count = errors.sum(-1), words.sum(-1)
     half, skewness = _of_log(errors, words)
     center, limit = (total + 0.5) / count, limit_without_errors(words)
     return (
         np.where(total > 0, center * np.exp(-half), 0 * limit),
-        np.where(total > 0, center * np.exp(half + skewness), limit),
+        np.minimum(np.where(total > 0, center * np.exp(half + skewness), limit), np.maximum(1, 2 * total / count)),
     )
 
 
@@ -38,7 +39,7 @@ def interval_of_difference(a: np.ndarray, b: np.ndarray, words: np.ndarray) -> t
     """Both ends of the 95 % interval of the WER of b minus that of a, of errors on the same words; NaN as `interval`.
 
     Student's t on the difference. Speakers with a high WER have great differences, so that the end far from zero lies
-    further off, by what the interval of the WER of both together asks for.
+    further off, by what the interval of the WER of both together asks for; bounded as that is.
     """
     count, unequal = words.sum(-1), np.abs(b - a).sum(-1)
     difference = (b - a).sum(-1) / count
@@ -48,9 +49,10 @@ def interval_of_difference(a: np.ndarray, b: np.ndarray, words: np.ndarray) -> t
     half = np.where(unequal > 0, half, limit_without_errors(words))
     log, skewness = _of_log(a + b, words)
     further = half * np.expm1(log + skewness) / log
+    most = np.maximum(1, 2 * np.maximum(a.sum(-1), b.sum(-1)) / count)
     return (
-        difference - np.where(difference < 0, further, half),
-        difference + np.where(difference > 0, further, half),
+        np.maximum(difference - np.where(difference < 0, further, half), -most),
+        np.minimum(difference + np.where(difference > 0, further, half), most),
     )
 
 
