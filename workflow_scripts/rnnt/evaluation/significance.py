@@ -15,7 +15,7 @@ from scipy import special
 
 TAIL = 0.025  # on either side of a 95 % interval
 MOST = 0.5  # of the words: a block with as many leaves too little to tell the variance from; so do two blocks
-SKEWNESS = 1.5  # by how many variances of log WER the upper end lies further off
+SKEWNESS = 1.5  # variances of log WER, those of speakers alone, by which the upper end lies further off
 PRECISION = 1e-12  # of a p-value, a sum of rounded numbers
 VARIATION = 0.43  # of speakers' WERs, their variance by the square of their mean, where no error shows it: sigma 0.6
 
@@ -87,12 +87,13 @@ def p_value(difference: np.ndarray) -> float:
 def _of_log(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Half the width of the interval of log WER, and what its skewness adds to the upper end."""
     total, count = errors.sum(-1, keepdims=True), words.sum(-1, keepdims=True)
-    # Half an error more, each block its share: the logarithm of zero is none.
-    left_out = np.log((total - errors + 0.5 * (1 - _share(words))) / _others(words))
-    error = _standard_error(left_out - np.log((total + 0.5) / count), words)
+    # One error more, each block its share: the logarithm of zero is none, and that of few errors runs away.
+    left_out = np.log((total - errors + 1 - _share(words)) / _others(words))
+    error = _standard_error(left_out - np.log((total + 1) / count), words)
     # A few speakers may be alike by chance: never less than the standard error of as many independent errors.
-    half = np.maximum(_quantile(words) * error, 1 / np.sqrt(total[..., 0] + 0.5))
-    return half, SKEWNESS * error**2
+    independent = 1 / (total[..., 0] + 0.5)
+    half = np.maximum(_quantile(words) * error, np.sqrt(independent))
+    return half, SKEWNESS * np.maximum(error**2 - independent, 0)
 
 
 def _standard_error(changes: np.ndarray, words: np.ndarray) -> np.ndarray:
