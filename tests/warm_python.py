@@ -20,9 +20,9 @@ import warm_python
 warm_python.ask({address!r}, {python!r})
 """
 PACKAGES = """
-    bitsandbytes datasets datasets.io.json jinja2 jiwer jsonschema kaldialign librosa.filters
+    bitsandbytes datasets datasets.io.json jinja2 jiwer jsonschema librosa.filters
     matplotlib.backends.backend_agg matplotlib.backends.backend_svg matplotlib.figure nemo.collections.asr.models
-    opentelemetry.exporter.otlp.proto.http.metric_exporter rapidfuzz.distance scipy.io soxr
+    opentelemetry.exporter.otlp.proto.http.metric_exporter rapidfuzz.distance scipy.io scipy.special soxr
     tensorboard.plugins.text.summary_v2 tensorboard.summary.writer.event_file_writer torch.profiler
     torch.utils.tensorboard transformers.integrations transformers.trainer wandb.apis.public
     wandb.sdk.launch.inputs.manage whisper_normalizer.english

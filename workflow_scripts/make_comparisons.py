@@ -10,9 +10,10 @@ import pandas
 
 from rnnt import console, files
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring, significance
+from rnnt.evaluation import error_rate, scoring
+from rnnt.report import table
 
-COLUMNS = "dataset split a b wer_a wer_b difference low high p_value resampled samples".split()
+COLUMNS = "dataset split a b wer_a wer_b difference low high p_value interval_by".split()
 ORDER = ["zero-shot", "greedy", "beam"]
 SYSTEMS = {("0", "beam"): "zero-shot"}  # leg and search; others are called by their search
 
@@ -34,7 +35,7 @@ def main(args):
         console.log.warning("nothing to compare: no two of these files are of one test set and search")
     for row in rows:
         console.log.info(
-            "%(dataset)s %(split)s: %(b)s against %(a)s: %(difference)s points [%(low)s, %(high)s], p %(p_value)s", row
+            "%(dataset)s %(split)s: %(b)s against %(a)s: %(difference)s points (%(interval)s), p %(p_value)s", row
         )
 
 
@@ -51,8 +52,7 @@ def load(path):
         "split": path.stem,
         "name": name,
         "references": [(row["id"], row["text"]) for row in rows],
-        "errors": significance.count(rows),
-        "blocks": significance.blocks(rows),
+        "errors": error_rate.of(rows),
     }
 
 
@@ -85,22 +85,20 @@ def label(system, other):
 
 
 def compare(a, b):
-    block, resampled = a["blocks"]
-    found = significance.compare(a["errors"], b["errors"], block)
-    rates = [f"{100 * system['errors'].errors.sum() / system['errors'].words.sum():.2f}" for system in (a, b)]
+    found = b["errors"].minus(a["errors"])
     return {
         "dataset": a["dataset"],
         "split": a["split"],
         "a": label(a, b),
         "b": label(b, a),
-        "wer_a": rates[0],
-        "wer_b": rates[1],
+        "wer_a": f"{a['errors'].percent:.2f}",
+        "wer_b": f"{b['errors'].percent:.2f}",
         "difference": f"{found.difference:.2f}",
-        "low": f"{found.low:.2f}",
-        "high": f"{found.high:.2f}",
-        "p_value": f"{found.p_value:.4f}",
-        "resampled": resampled,
-        "samples": significance.SAMPLES,
+        "low": table.cell(found.interval.low),
+        "high": table.cell(found.interval.high),
+        "p_value": f"{found.p_value:.3g}",
+        "interval_by": found.interval.by,
+        "interval": found.interval,
     }
 
 

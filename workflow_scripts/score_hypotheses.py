@@ -5,7 +5,7 @@ from pathlib import Path
 from rnnt import console, files
 from rnnt.data import manifests, overlap
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate, scoring
 
 
 def parser():
@@ -33,13 +33,12 @@ def main(args):
     metrics["shared"] = overlap.describe_split(shared, split)
     files.write_sealed(args.output, metrics)
     console.log.info(
-        "%s, %s, step %d: WER %.2f %% [%.2f, %.2f], CER %.2f %%, RTFx %.0f",
+        "%s, %s, step %d: WER %.2f %% (%s), CER %.2f %%, RTFx %.0f",
         args.hypotheses.stem,
         metrics["strategy"],
         metrics["checkpoint"]["step"],
         metrics["wer"],
-        metrics["wer_low"],
-        metrics["wer_high"],
+        error_rate.Interval(metrics["wer_low"], metrics["wer_high"], metrics["interval_by"]),
         metrics["cer"],
         metrics["rtfx"],
     )

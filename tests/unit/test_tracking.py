@@ -13,9 +13,9 @@ from rnnt.report import table
 
 CHECKPOINT = {"model": "m", "leg": 2, "step": 8, "fingerprint": "f2", "code_version": "c"}
 METRICS = {
-    "wer": 25.0, "wer_low": 12.5, "wer_high": 37.5, "cer": 9.0, "wer_normalized": 20.0, "substitutions": 1,
-    "deletions": 1, "insertions": 0, "reference_words": 8, "utterances": 3, "hours": 0.01, "rtfx": 50.0,
-    "strategy": "malsd_batch", "beam_size": 4, "checkpoint": CHECKPOINT, "versions": {"code": "c"},
+    "wer": 25.0, "wer_low": 12.5, "wer_high": 37.5, "interval_by": "6 speakers", "cer": 9.0, "wer_normalized": 20.0,
+    "substitutions": 1, "deletions": 1, "insertions": 0, "reference_words": 8, "utterances": 3, "hours": 0.01,
+    "rtfx": 50.0, "strategy": "malsd_batch", "beam_size": 4, "checkpoint": CHECKPOINT, "versions": {"code": "c"},
 }  # fmt: skip
 HYPOTHESES = [
     {"id": "a", "duration": 1.5, "text": "one two", "pred_text": "one two", "audio_filepath": "secret.flac"},

@@ -14,7 +14,7 @@ import pytest
 import tracked
 from conftest import OFFLINE, ROOT
 from rnnt import files
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate
 from rnnt.report import table
 from rnnt.training import models
 
@@ -143,9 +143,8 @@ def test_the_table_s_numbers_follow_from_the_hypotheses(run):
         row = next(csv.DictReader(file))
     lines = (run / "results/digits/evaluation/leg_2/beam/test.jsonl").read_text().splitlines()
     hypotheses = [json.loads(line) for line in lines]
-    counts = scoring.error_counts([h["text"] for h in hypotheses], [h["pred_text"] for h in hypotheses])
-    assert row["wer_beam"] == f"{scoring.percent(counts):.2f}"
-    assert row["reference_words"] == str(counts["reference"])
+    assert row["wer_beam"] == f"{error_rate.of(hypotheses).percent:.2f}"
+    assert row["reference_words"] == str(error_rate.of(hypotheses).words.sum())
 
 
 def test_the_test_split_is_scored_whole_while_training_is_filtered(run):

@@ -13,7 +13,7 @@ import pytest
 from conftest import run_script
 from rnnt import files
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate, scoring
 from rnnt.report import table
 
 DECODING = {
@@ -154,6 +154,9 @@ def test_switchboard_is_also_scored_as_sclite_does_it(tmp_path):
         row["stm"] = "I'M (%HESITATION) (WH-) HERE (%HESITATION)"
     scored = scoring.score(found, DECODING, mapping=tmp_path / "hub5.glm")
     assert scored["wer"] == 150.0 and scored["wer_glm"] == 0.0
+    assert (scored["wer_glm_low"], scored["wer_glm_high"]) == (None, None), "one utterance"
+    several = scoring.score(found * 4, DECODING, mapping=tmp_path / "hub5.glm")
+    assert several["wer_glm_low"] == 0 < several["wer_glm_high"] < 100
     assert scored["glm_sha256"] == files.sha256(tmp_path / "hub5.glm")
     assert "wer_glm" not in scoring.score(found, DECODING)
     del found[0]["stm"]
@@ -215,12 +218,11 @@ def test_the_counts_agree_with_kaldialign_on_awkward_pairs():
     draw = random.Random(3)
     words = ["a", "b", "ä", "it's", "東京", "b", "é"]
     pairs = [tuple(" ".join(draw.choices(words, k=draw.randint(0, 6))) for _ in range(2)) for _ in range(2000)]
-    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
+    ours = error_rate.count(*map(list, zip(*pairs, strict=True)))
     theirs = [kaldialign.edit_distance(r.split(), h.split()) for r, h in pairs]
-    errors = ours["substitutions"] + ours["deletions"] + ours["insertions"]
-    assert errors == sum(found["total"] for found in theirs)
-    assert ours["insertions"] - ours["deletions"] == sum(found["ins"] - found["del"] for found in theirs)
-    assert ours["reference"] == sum(len(r.split()) for r, _ in pairs)
+    assert ours.errors.tolist() == [found["total"] for found in theirs]
+    assert (ours.insertions - ours.deletions).tolist() == [found["ins"] - found["del"] for found in theirs]
+    assert ours.words.tolist() == [len(r.split()) for r, _ in pairs]
 
 
 def test_hypotheses_without_text_or_references_without_words_are_errors(tmp_path):
@@ -244,7 +246,7 @@ def test_scoring_needs_files_alone_and_never_torch(tmp_path):
     files.write_jsonl(tmp_path / "test.jsonl", rows(("one two", "one two")))
     edited = run_script(*command)
     assert edited.returncode == 1 and "test.jsonl: changed since it was decoded" in edited.stderr
-    assert "WER 50.00 % [50.00, 50.00]" in done.stderr
+    assert "WER 50.00 % (none: one utterance)" in done.stderr
     assert files.read_sealed(tmp_path / "test.json")["wer"] == 50.0
 
 
@@ -306,7 +308,25 @@ def test_the_table_says_what_training_made_worse_and_which_code_made_it():
 
 
 def metrics(wer):
-    return {**scoring.score(rows(("a b c", "a b x")), DECODING), "wer": wer}
+    ends = {"wer_low": wer / 2, "wer_high": 2 * wer, "interval_by": "6 speakers"}
+    return {**scoring.score(rows(("a b c", "a b x")), DECODING), "wer": wer, **ends}
+
+
+def test_without_an_interval_there_is_a_dash_and_the_reason(tmp_path):
+    found = metrics(1) | {"wer_low": None, "wer_high": None, "interval_by": "none: two speakers"}
+    row = table.row("ant", "test", metrics(1), found, None)
+    assert (row["wer_beam_low"], row["wer_beam_high"], row["interval_by"]) == ("", "", "none: two speakers")
+    assert "|      – | none: two speakers |" in table.excerpt([row], table.ON_THE_TERMINAL)
+    assert table.final_values(row).keys() == {
+        "test/wer_greedy",
+        "test/wer_beam",
+        "test/wer_beam_normalized",
+        "test/cer_beam",
+    }
+    path = tmp_path / "d/evaluation/leg_1/beam/test.json"
+    files.write_sealed(path, {key: value for key, value in found.items() if key != "interval_by"})
+    with pytest.raises(UserError, match=r"test.json: scored by an earlier version: `snakemake --forcerun score_hyp"):
+        table.read([path], [path], [])
 
 
 def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value():
@@ -345,10 +365,10 @@ def test_the_csv_file_is_the_same_to_the_byte():
         table.row("ant", "test_b", metrics(1), metrics(0.5), None) | {"model": 'a "big" model'},
     ]
     assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
-        "ant,test_b,1,0.00,3,,1.00,0.50,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
-        '"a ""big"" model",7,malsd_batch,4,abc,,,\n',
-        "zoo,test,1,0.00,3,9.50,12.35,10.00,33.33,33.33,33.33,1,0,0,20.00,1.5,1.5,"
-        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,\n',
+        "ant,test_b,1,0.00,3,,1.00,0.50,0.25,1.00,33.33,1,0,0,20.00,1.5,1.5,"
+        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,\n',
+        "zoo,test,1,0.00,3,9.50,12.35,10.00,5.00,20.00,33.33,1,0,0,20.00,1.5,1.5,"
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,\n',
     ]
 
 
@@ -376,7 +396,9 @@ def test_the_terminal_gets_the_columns_that_have_a_value():
     heading, _, *rows = table.excerpt(
         [table.row(name, "test", metrics(1), metrics(0.5), None) for name in ("bee", "ant")], table.ON_THE_TERMINAL
     ).splitlines()
-    assert [row.split()[1] for row in rows] == ["ant", "bee"] and all("| 33.33 to 33.33 |" in row for row in rows)
+    assert [row.split()[1] for row in rows] == ["ant", "bee"] and all(
+        "|" in row and "| 0.25 to 1.00 | 6 speakers |" in row for row in rows
+    )
     assert "95 %" in heading and "zero-shot" not in heading and "GLM" not in heading
 
 
@@ -400,6 +422,6 @@ def test_the_counts_are_sclite_s(tmp_path):
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     line = next(line for line in printed.splitlines() if line.strip().startswith("| Sum"))
     sentences, count, _, _, _, _, errors, _ = map(int, re.findall(r"\d+", line))
-    ours = scoring.error_counts(*map(list, zip(*pairs, strict=True)))
-    assert (sentences, count) == (500, ours["reference"])
-    assert errors == ours["substitutions"] + ours["deletions"] + ours["insertions"]
+    ours = error_rate.count(*map(list, zip(*pairs, strict=True)))
+    assert (sentences, count) == (500, ours.words.sum())
+    assert errors == ours.errors.sum()

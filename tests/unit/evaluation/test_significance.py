@@ -1,16 +1,19 @@
-"""Intervals and paired tests: against an independent implementation, and on cases where the truth is known."""
+"""Intervals and paired tests: against all outcomes counted, and on cases where the truth is known."""
 
 import csv
+import dataclasses
+import importlib.util
+import itertools
 import random
 
-import kaldialign
 import numpy as np
 import pytest
 
-from conftest import run_script
+from conftest import ROOT, run_script
 from rnnt import files
 from rnnt.errors import UserError
-from rnnt.evaluation import significance
+from rnnt.evaluation import error_rate, significance
+from rnnt.evaluation.error_rate import ErrorRate
 
 
 def hypotheses(rate, utterances=300, speakers=30, seed=0):
@@ -29,66 +32,110 @@ def hypotheses(rate, utterances=300, speakers=30, seed=0):
     return rows
 
 
-def test_the_interval_is_kaldialign_s():
-    rows = hypotheses(0.2)
-    found = significance.interval(significance.count(rows), np.arange(len(rows)), samples=5000)
-    pairs = [[row[key].split() for row in rows] for key in ("text", "pred_text")]
-    theirs = kaldialign.bootstrap_wer_ci(*pairs, replications=5000)
-    assert found[0] == pytest.approx(100 * theirs["ci95min"], abs=0.25)
-    assert found[1] == pytest.approx(100 * theirs["ci95max"], abs=0.25)
+def of_speakers(errors, words):
+    """One utterance a speaker."""
+    errors, words = np.array(errors), np.array(words)
+    return ErrorRate(errors, 0 * words, 0 * words, words, tuple(f"s{n}" for n in range(len(words))))
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    """200 test sets whose errors are independent, at a rate of 20 %."""
-    random_ = np.random.default_rng(1)
-    covered = 0
-    for _ in range(200):
-        words = np.full(100, 10)
-        low, high = significance.interval(
-            significance.Errors(random_.binomial(10, 0.2, 100), words), np.arange(100), 300
-        )
-        covered += low <= 20 <= high
-    assert 180 <= covered <= 199
-
-
-def test_speakers_widen_the_interval_where_they_differ():
+def test_the_interval_is_by_speakers_where_all_are_known_and_else_by_utterances():
     rows = hypotheses(0.3, speakers=10)
-    found = significance.count(rows)
-    block, kind = significance.blocks(rows)
-    assert kind == "speakers" and len(set(block)) == 10
-    wide, narrow = (np.diff(significance.interval(found, b))[0] for b in (block, np.arange(len(rows))))
-    assert wide > 1.3 * narrow
-
-
-def test_few_or_unknown_speakers_leave_utterances():
-    assert significance.blocks(hypotheses(0.1, speakers=4))[1] == "utterances"
-    rows = hypotheses(0.1)
+    found = error_rate.of(rows).interval()
+    assert found.by == "10 speakers" and found.low < error_rate.of(rows).percent < found.high
     del rows[7]["speaker"]
-    assert significance.blocks(rows)[1] == "utterances"
+    narrow = error_rate.of(rows).interval()
+    assert narrow.by == "300 utterances: other speakers not covered"
+    assert narrow.high - narrow.low < (found.high - found.low) / 1.3
+    assert str(narrow) == f"{narrow.low:.2f} to {narrow.high:.2f} by {narrow.by}"
+
+
+@pytest.mark.parametrize(
+    ("words", "by"),
+    [
+        ([100], "none: one speaker"),
+        ([100, 100], "none: two speakers"),
+        ([300, 100, 100, 100], "none: one speaker has 50 % of the words"),
+        ([900, 50, 50], "none: one speaker has 90 % of the words"),
+    ],
+)
+def test_two_speakers_and_one_that_outweighs_the_others_have_no_interval(words, by):
+    for errors in ([n + 3 for n in range(len(words))], [0] * len(words)):
+        found = of_speakers(errors, words)
+        assert found.interval() == (None, None, by) and str(found.interval()) == by
+        assert found.minus(found) == (0.0, (None, None, by), 1.0)
+    rows = hypotheses(0.3, utterances=2)
+    assert error_rate.of([{**row, "speaker": None} for row in rows]).interval().by == "none: two utterances"
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """1,500 test sets a case, as tests/benchmarks/coverage.py has many: few speakers, whose WERs differ much."""
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "tests/benchmarks/coverage.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    for speakers, sigma in ((3, 0.3), (6, 0.6), (20, 1.0)):
+        draw = np.random.default_rng(speakers)
+        words = np.full((1500, speakers), 2000)
+        *held, alarms = benchmark.simulate(draw, 1500, words, 0.05, sigma)
+        assert all(0.91 <= share <= 0.985 for share in held), (speakers, held)
+        assert alarms <= 0.06
+
+
+def test_blocks_that_are_alike_give_the_interval_of_a_mean():
+    """Student's t on the mean of log-like changes: at small relative differences the textbook interval."""
+    errors, words = np.array([990, 1010, 1005, 995, 1000]), np.full(5, 10000)
+    low, high = significance.interval(errors, words)
+    half = 2.776 * (errors / words).std(ddof=1) / 5**0.5
+    at_least = (1 / 5000.5) ** 0.5 * 0.1
+    assert (high - low) / 2 == pytest.approx(max(half, at_least), rel=0.01)
+    spread = np.array([900, 1100, 1050, 950, 1000])
+    low, high = significance.interval_of_difference(np.full(5, 1000), np.full(5, 1000) + spread - 1000, words)
+    assert (high - low) / 2 == pytest.approx(2.776 * (spread / words).std(ddof=1) / 5**0.5, rel=0.01)
+
+
+def test_without_an_error_the_limit_is_exact_times_what_speakers_differ_by():
+    assert of_speakers([0] * 1000, [10] * 1000).interval()[:2] == (0.0, pytest.approx(100 * 3.689 / 10000, rel=0.01))
+    few, many = (of_speakers([0] * n, [1200 // n] * n).interval().high for n in (3, 40))
+    assert few > 1.25 * many > 1.25 * 100 * 3.689 / 1200
+    same = of_speakers([1, 2, 3], [100] * 3)
+    difference, interval, p = same.minus(same)
+    assert (difference, p) == (0.0, 1.0) and interval.low == -interval.high < 0
+
+
+def test_where_one_speaker_has_all_errors_the_interval_says_nothing_but_no_nonsense():
+    worse, better = of_speakers([400, 0, 0], [1000] * 3), of_speakers([300, 1, 0], [1000] * 3)
+    low, high, by = worse.interval()
+    assert low < 0.1 and (high, by) == (100.0, "3 speakers")
+    assert of_speakers([4000, 0, 0], [1000] * 3).interval().high == pytest.approx(800 / 3)
+    found = better.minus(worse)
+    assert (found.interval.low, found.p_value) == (-100.0, 1.0) and 0 < found.interval.high < 100
+
+
+def test_the_p_value_is_that_of_all_signs():
+    draw = np.random.default_rng(2)
+    for blocks in (1, 2, 5, 9):
+        for _ in range(20):
+            d = draw.integers(-4, 6, blocks)
+            signs = itertools.product((1, -1), repeat=blocks)
+            share = np.mean([abs(np.dot(d, s)) >= abs(d.sum()) for s in signs])
+            assert significance.p_value(d) == pytest.approx(share, abs=1e-9)
+    assert significance.p_value(np.full(6, 40)) == pytest.approx(1 / 32), "no less, however great the difference"
+    assert significance.p_value(np.full(4000, 1)) <= 1e-11
 
 
 def test_a_real_difference_is_found_and_none_is_not():
-    worse, better, same = hypotheses(0.3, seed=1), hypotheses(0.2, seed=2), hypotheses(0.3, seed=3)
-    block = significance.blocks(worse)[0]
-    counts = [significance.count(rows) for rows in (worse, better, same)]
-    found = significance.compare(counts[0], counts[1], block)
-    assert found.difference < 0 and found.high < 0 and found.p_value < 0.01
-    assert found.low < found.difference < found.high
-    none = significance.compare(counts[0], counts[2], block)
-    assert none.low < 0 < none.high and none.p_value > 0.05
-    assert significance.compare(counts[0], counts[0], block) == (0.0, 0.0, 0.0, 1.0)
+    worse, better, same = (error_rate.of(hypotheses(rate, seed=n)) for n, rate in ((1, 0.3), (2, 0.2), (3, 0.3)))
+    found = better.minus(worse)
+    assert found.difference < 0 and found.interval.high < 0 and found.p_value < 0.01
+    assert found.interval.low < found.difference < found.interval.high and found.interval.by == "30 speakers"
+    none = same.minus(worse)
+    assert none.interval.low < 0 < none.interval.high and none.p_value > 0.05
 
 
-def test_the_same_seed_gives_the_same_figures():
-    found, block = significance.count(hypotheses(0.2)), np.arange(300)
-    assert significance.interval(found, block) == significance.interval(found, block)
-    assert significance.interval(found, block) != significance.interval(found, block, seed=2)
-
-
-def test_systems_with_other_references_are_not_compared():
-    a, b = (significance.Errors(np.array([1, 0]), np.array(words)) for words in ([5, 5], [5, 6]))
-    with pytest.raises(UserError, match="on the same references alone"):
-        significance.compare(a, b, np.arange(2))
+def test_what_is_not_of_the_same_utterances_is_not_compared():
+    a = of_speakers([1, 0, 0], [5, 5, 5])
+    for other in (of_speakers([1, 0, 0], [5, 6, 5]), dataclasses.replace(a, speakers=("s0", "s0", "s1"))):
+        with pytest.raises(UserError, match="on the same references alone"):
+            a.minus(other)
 
 
 def test_every_pair_that_means_something_is_compared(tmp_path):
@@ -101,14 +148,14 @@ def test_every_pair_that_means_something_is_compared(tmp_path):
     done = run_script("make_comparisons", "--hypotheses", *paths, "--output", tmp_path / "c.csv")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "c.csv", newline="") as file:
-        assert file.readline() == "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,resampled,samples\n"
+        assert file.readline() == "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,interval_by\n"
         assert file.readline().startswith("one,test,zero-shot,beam,39.31,18.83,-20.47,-")
         file.seek(0)
         rows = list(csv.DictReader(file))
     assert [(row["a"], row["b"]) for row in rows] == [
         ("zero-shot", "beam"), ("greedy", "beam"), ("one test beam", "two test beam"),
     ]  # fmt: skip
-    assert all(row["resampled"] == "speakers" and row["samples"] == "1000" for row in rows)
+    assert all(row["interval_by"] == "30 speakers" for row in rows)
     for row in rows:
         assert float(row["wer_b"]) - float(row["wer_a"]) == pytest.approx(float(row["difference"]), abs=0.011)
     other = tmp_path / "old/one/evaluation/leg_1/beam/test.jsonl"

@@ -186,6 +186,8 @@ def test_the_interval_stands_beside_the_word_error_rate_and_an_empty_one_is_left
         assert cells(content) == [[*heading, *others], numbers[:5] + numbers[6:]] and "interval" not in content
     found = cells(card_of([{**ROW, "wer_beam_low": ""}, {**ROW, "split": "test_other"}]))
     assert [row[5] for row in found] == ["95 % interval", "", "2.11 to 3.80"]
+    found = cells(card_of([{**ROW, "wer_beam_low": "", "wer_beam_high": "", "interval_by": "none: two speakers"}]))
+    assert found[0][5:7] == ["95 % interval", "interval by"] and found[1][5:7] == ["–", "none: two speakers"]
     found = cells(card_of([{**ROW, "wer_zero_shot": "45.00"}]))
     assert (found[0][8], found[1][8]) == ("WER % before training", "45.00")
 

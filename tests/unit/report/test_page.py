@@ -89,8 +89,8 @@ def test_the_page_is_one_file_that_asks_for_nothing_else(results):
 def test_every_section_has_the_numbers_of_the_files(results):
     files.write_text(
         results / "comparisons.csv",
-        "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,resampled,samples\n"
-        "speech,test,greedy,beam,58.82,52.94,-5.88,-9.10,-1.20,0.0123,speakers,1000\n",
+        "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,interval_by\n"
+        "speech,test,greedy,beam,58.82,52.94,-5.88,-9.10,-1.20,0.0123,6 speakers\n",
     )
     files.write_json(results / "provenance.json", {"code_version": "abc123", "config": {"seed": 98765}})
     extra = ("--comparisons", results / "comparisons.csv", "--provenance", results / "provenance.json")
@@ -103,10 +103,11 @@ def test_a_column_without_a_value_is_not_shown(results):
     assert "WER as sclite" not in make(results) and "wer before" in make(results).lower()
     path = results / "wer_table.csv"
     text = path.read_text()
-    assert text.endswith(",,,\n")
-    path.write_text(text.removesuffix(",\n") + "49.00,\n")
+    assert text.endswith(",,,,,,\n")
+    path.write_text(text.removesuffix(",,,,\n") + "49.00,,none: two speakers,,\n")
     page = make(results)
     assert "WER as sclite %" in page and ">49.00<" in page and "language model" not in page
+    assert ">none: two speakers<" in page
 
 
 def test_what_splits_share_is_said(results):

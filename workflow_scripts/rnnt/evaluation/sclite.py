@@ -12,8 +12,11 @@ import re
 from dataclasses import dataclass
 from operator import add, itemgetter
 
+import numpy as np
+
 from rnnt.corpora.glm import Glm, Rules
 from rnnt.errors import UserError
+from rnnt.evaluation.error_rate import ErrorRate
 
 HYPHEN = re.compile(r"([^( ])-(?=[^) ])")
 DEEPEST = 50  # alternations within one another
@@ -30,12 +33,12 @@ OPTIONAL = (2000, 0, 0, 0, 1)
 NULL = (1, 0, 0, 0, 0)
 
 
-def error_counts(references: list[str], hypotheses: list[str], glm: Glm) -> dict[str, int]:
-    """Substitutions, deletions, insertions and reference words (sclite's `# Wrd`) of a corpus.
+def count(references: list[str], hypotheses: list[str], glm: Glm, speakers: tuple[str, ...] = ()) -> ErrorRate:
+    """Word errors of each utterance, and its reference words (sclite's `# Wrd`).
 
     `references` are the texts of STM lines, `hypotheses` plain words in either case, one of each per utterance. As in
     sclite an optional word that was not said is a reference word and correct, and so is one that only the hypothesis
-    has. Raises UserError for a reference whose parentheses or braces do not match, or when there is no reference word.
+    has. Raises UserError for a reference whose parentheses or braces do not match.
     """
 
     @functools.cache
@@ -47,7 +50,7 @@ def error_counts(references: list[str], hypotheses: list[str], glm: Glm) -> dict
         alternatives = [option.split() for option in re.sub("[{}]", " ", text).split("/") if option.split()]
         return [alternatives] if len(alternatives) > 1 else [word for words in alternatives for word in words]
 
-    totals = START
+    found = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         # Kaldi (egs/swbd/s5c/local/score.sh) mends these in the STM of Hub5'00 too.
         text = re.sub("<[BE]_ASIDE>", " ", reference.upper()).replace("((", "(")
@@ -55,11 +58,9 @@ def error_counts(references: list[str], hypotheses: list[str], glm: Glm) -> dict
             raise UserError(f"reference {reference.strip()!r}: its parentheses do not match")
         items = _items(_filter(f" {' '.join(text.split())} ", glm.reference), reference)
         words = [item for word in hypothesis.split() for item in said(word)]
-        totals = tuple(map(add, totals, _align(*_network(items), *_network(words))))
-    _, substitutions, deletions, insertions, count = totals
-    if not count:
-        raise UserError("there is not one reference word to score against")
-    return {"substitutions": substitutions, "deletions": deletions, "insertions": insertions, "reference": count}
+        found.append(_align(*_network(items), *_network(words)))
+    _, *counts = np.array(found, dtype=np.int64).T
+    return ErrorRate(*counts, speakers)
 
 
 def _filter(text: str, rules: Rules) -> str:

@@ -12,13 +12,13 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-import jiwer
+import numpy as np
 
 from rnnt import files
 from rnnt.corpora import glm
 from rnnt.data import languages
 from rnnt.errors import UserError
-from rnnt.evaluation import sclite, significance
+from rnnt.evaluation import error_rate, sclite
 
 PREDICTIONS = 1000  # utterances per test split, where they are shown
 AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
@@ -70,23 +70,21 @@ def score(
     """The metrics of hypotheses (`text`, `pred_text`, `duration` in seconds) and how they were made.
 
     WER and CER in percent, and the WER after the normaliser for `language` (BCP 47); counts over the corpus; the 95 %
-    interval of the WER (significance.py); RTFx = seconds of audio per second of decoding. Where no normaliser is right,
-    or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why. With a `mapping` file
-    (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen` are the ids of
-    utterances whose text was trained on: where some are and some are not, also the WER of those that are not.
+    interval of the WER, and by what it is (error_rate.Interval); RTFx = seconds of audio per second of decoding. Where
+    no normaliser is right, or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why.
+    With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen`
+    are the ids of utterances whose text was trained on: where some are and some are not, also the WER of those that are
+    not.
     Raises UserError when there is not one reference word.
     """
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
     unfit = _why_not_normalized(references, language)
     with _processes(workers if len(rows) >= MANY else 1) as submit:
-        characters = submit(error_counts, references, hypotheses, True)
-        words = submit(error_counts, references, hypotheses)
+        characters = submit(error_rate.count, references, hypotheses, characters=True)
+        words = submit(error_rate.of, rows)
         texts = references + hypotheses
         chunks = [texts[start : start + MANY] for start in range(0, len(texts), MANY) if not unfit]
         normalized = [submit(_normalize, chunk, language) for chunk in chunks]
-        errors = submit(significance.count, rows)
-        block, resampled = significance.blocks(rows)
-        low, high = significance.interval(errors.result(), block)
         words, characters = words.result(), characters.result()
         texts = [text for chunk in normalized for text in chunk.result()]
     if not unfit and not any(texts[: len(rows)]):
@@ -94,31 +92,36 @@ def score(
     if unfit:
         normalized = {"wer_normalized": None, "not_normalized": unfit}
     else:
-        normalized = {"wer_normalized": percent(error_counts(texts[: len(rows)], texts[len(rows) :]))}
+        normalized = {"wer_normalized": error_rate.count(texts[: len(rows)], texts[len(rows) :]).percent}
     by_glm = {}
     if mapping and all("stm" in row for row in rows):
-        counts = sclite.error_counts([row["stm"] for row in rows], hypotheses, glm.read(mapping))
-        by_glm = {"wer_glm": percent(counts), "glm_sha256": files.sha256(mapping)}
-    unseen = [(row["text"], row["pred_text"]) for row in rows if row["id"] not in seen]
+        found = sclite.count([row["stm"] for row in rows], hypotheses, glm.read(mapping), words.speakers)
+        by_glm = {
+            "wer_glm": found.percent,
+            "wer_glm_low": found.interval().low,
+            "wer_glm_high": found.interval().high,
+            "glm_sha256": files.sha256(mapping),
+        }
+    unseen = np.array([number for number, row in enumerate(rows) if row["id"] not in seen], dtype=int)
     of_unseen = {}
-    if len(unseen) < len(rows) and any(text for text, _ in unseen):
-        counts = error_counts(*map(list, zip(*unseen, strict=True)))
-        of_unseen = {"wer_unseen_text": percent(counts), "utterances_unseen_text": len(unseen)}
+    if len(unseen) < len(rows) and words[unseen].words.any():
+        of_unseen = {"wer_unseen_text": words[unseen].percent, "utterances_unseen_text": len(unseen)}
+    wer, interval = words.percent, words.interval()
     audio_seconds = sum(row["duration"] for row in rows)
     return {
-        "wer": percent(words),
-        "wer_low": low,
-        "wer_high": high,
-        "resampled": resampled,
-        "cer": percent(characters),
+        "wer": wer,
+        "wer_low": interval.low,
+        "wer_high": interval.high,
+        "interval_by": interval.by,
+        "cer": characters.percent,
         **normalized,
         **by_glm,
         **of_unseen,
-        "substitutions": words["substitutions"],
-        "deletions": words["deletions"],
-        "insertions": words["insertions"],
-        "reference_words": words["reference"],
-        "reference_characters": characters["reference"],
+        "substitutions": int(words.substitutions.sum()),
+        "deletions": int(words.deletions.sum()),
+        "insertions": int(words.insertions.sum()),
+        "reference_words": int(words.words.sum()),
+        "reference_characters": int(characters.words.sum()),
         "utterances": len(rows),
         "hours": round(audio_seconds / 3600, 4),
         "rtfx": round(audio_seconds / decoding["decoding_seconds"], 1),
@@ -132,9 +135,9 @@ def _processes(workers: int) -> Iterator[Callable[..., Future]]:
     """A function that calls another, in a process of its own where there are several."""
     if workers == 1:
 
-        def call(function, *arguments) -> Future:
+        def call(function, *arguments, **options) -> Future:
             done = Future()
-            done.set_result(function(*arguments))
+            done.set_result(function(*arguments, **options))
             return done
 
         yield call
@@ -215,27 +218,9 @@ def _is_plain(word: str) -> bool:
     return _normalize_piece(word).isalpha()
 
 
-def error_counts(references: list[str], hypotheses: list[str], characters: bool = False) -> dict[str, int]:
-    """Substitutions, deletions, insertions and reference words of a corpus, at minimal edit distance (jiwer).
-
-    With `characters` the same for characters, spaces included. An empty reference counts its hypothesis as
-    insertions.
-    """
-    measure = jiwer.process_characters if characters else jiwer.process_words
-    if not any(references):
-        raise UserError("there is not one reference word to score against")
-    found = measure(references, hypotheses)
-    return {
-        "substitutions": found.substitutions,
-        "deletions": found.deletions,
-        "insertions": found.insertions,
-        "reference": found.hits + found.substitutions + found.deletions,
-    }
-
-
 def predictions(split: str, hypotheses: list[dict]) -> list[dict]:
     """What is shown of a split's hypotheses: PREDICTIONS utterances, the most word errors first; without the audio."""
-    errors = significance.count(hypotheses).errors.tolist()
+    errors = error_rate.of(hypotheses).errors.tolist()
     order = sorted(range(len(hypotheses)), key=lambda i: (-errors[i], hypotheses[i]["id"]))[:PREDICTIONS]
     return [
         {
@@ -248,12 +233,6 @@ def predictions(split: str, hypotheses: list[dict]) -> list[dict]:
         }
         for i in order
     ]
-
-
-def percent(counts: dict[str, int]) -> float:
-    """Errors per reference token, in percent; finer than the table shows, which would else be rounded twice."""
-    errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
-    return round(100 * errors / counts["reference"], 6)
 
 
 @functools.cache

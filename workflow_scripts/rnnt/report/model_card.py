@@ -60,6 +60,7 @@ FIGURES = {
     "reference_words": "words",
     "wer_beam": "WER %",
     "interval": "95 % interval",
+    "interval_by": "interval by",
     "wer_beam_normalized": "WER % normalised",
     "wer_greedy": "WER % greedy",
     "wer_zero_shot": "WER % before training",

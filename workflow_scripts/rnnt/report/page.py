@@ -21,7 +21,7 @@ from markupsafe import Markup
 from rnnt import console, files
 from rnnt.data import audio, overlap
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import error_rate, scoring
 from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
@@ -35,7 +35,7 @@ MP3_QUALITY = 0.7  # of soundfile's 0 (large) to 1 (small): 3 kB a second, and e
 DURATIONS = (1, 2, 5, 10, 15, 20, 30)  # seconds, where one group ends and the next begins
 LENGTHS = (1, 2, 6, 11, 21, 41)  # reference words, likewise
 NEEDED = ("dataset", "split", "wer_zero_shot", "wer_greedy", "wer_beam", "rtfx_greedy", "rtfx_beam", "train_steps")
-FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_greedy", "wer_zero_shot")
+FIRST = ("dataset", "split", "wer_beam", "wer_beam_low", "wer_beam_high", "interval_by", "wer_greedy", "wer_zero_shot")
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 HEADINGS = {
     "wer_glm": "WER as sclite %",
@@ -50,11 +50,14 @@ HEADINGS = {
     "wer_beam": "WER beam %",
     "wer_beam_low": "95 % from",
     "wer_beam_high": "95 % to",
+    "wer_glm_low": "WER as sclite: 95 % from",
+    "wer_glm_high": "95 % to",
     "wer_beam_normalized": "WER normalised %",
     "cer_beam": "CER beam %",
     "rtfx_greedy": "RTFx greedy",
     "rtfx_beam": "RTFx beam",
     "p_value": "p",
+    "interval_by": "95 % interval by",
     "low": "95 % from",
     "high": "95 % to",
 }
@@ -156,23 +159,19 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
 
 def aligned(entries: list[dict]) -> list[dict]:
     """Each utterance's words, reference beside hypothesis as (kind, reference, hypothesis), and its error counts."""
-    found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries]) if entries else None
-    result = []
-    for i, entry in enumerate(entries):
-        pairs = _pairs(found.references[i], found.hypotheses[i], found.alignments[i])
-        counts = Counter(kind for kind, _, _ in pairs)
-        result.append(
-            {
-                "entry": entry,
-                "pairs": pairs,
-                "substitutions": counts["substitute"],
-                "deletions": counts["delete"],
-                "insertions": counts["insert"],
-                "errors": len(pairs) - counts["equal"],
-                "words": len(pairs) - counts["insert"],
-            }
-        )
-    return result
+    if not entries:
+        return []
+    found = jiwer.process_words([e["text"] for e in entries], [e["pred_text"] for e in entries])
+    counts = error_rate.of_alignments(found)
+    names = ("substitutions", "deletions", "insertions", "errors", "words")
+    return [
+        {
+            "entry": entry,
+            "pairs": _pairs(found.references[i], found.hypotheses[i], found.alignments[i]),
+            **{name: int(getattr(counts, name)[i]) for name in names},
+        }
+        for i, entry in enumerate(entries)
+    ]
 
 
 def _pairs(reference: list[str], hypothesis: list[str], chunks: list) -> list[tuple[str, str, str]]:

@@ -35,8 +35,11 @@ COLUMNS = [
     "beam_lm",
     "wer_glm",
     "wer_unseen_text",
+    "interval_by",
+    "wer_glm_low",
+    "wer_glm_high",
 ]
-TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm"}
+TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by"}
 ON_THE_TERMINAL = {
     "dataset": "data set",
     "split": "split",
@@ -46,6 +49,7 @@ ON_THE_TERMINAL = {
     "wer_zero_shot": "zero-shot %",
     "wer_beam": "WER beam %",
     "interval": "95 %",
+    "interval_by": "by",
     "wer_glm": "GLM %",
     "wer_beam_normalized": "normalised %",
     "wer_unseen_text": "unseen text %",
@@ -67,6 +71,10 @@ def read(
     for greedy_path, path in zip(greedy, beam, strict=True):
         dataset, split = path.parts[-5], path.stem
         metrics = files.read_sealed(path)
+        if "interval_by" not in metrics:
+            raise UserError(
+                f"{path}: scored by an earlier version: `snakemake --forcerun score_hypotheses` does it anew"
+            )
         rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
         versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
         if metrics.get("not_normalized"):
@@ -89,12 +97,12 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "utterances": str(beam["utterances"]),
         "hours": f"{beam['hours']:.2f}",
         "reference_words": str(beam["reference_words"]),
-        "wer_zero_shot": f"{zero_shot['wer']:.2f}" if zero_shot else "",
+        "wer_zero_shot": cell(zero_shot["wer"] if zero_shot else None),
         "wer_greedy": f"{greedy['wer']:.2f}",
         "wer_beam": f"{beam['wer']:.2f}",
-        "wer_beam_low": f"{beam['wer_low']:.2f}",
-        "wer_beam_high": f"{beam['wer_high']:.2f}",
-        "wer_beam_normalized": "" if beam["wer_normalized"] is None else f"{beam['wer_normalized']:.2f}",
+        "wer_beam_low": cell(beam["wer_low"]),
+        "wer_beam_high": cell(beam["wer_high"]),
+        "wer_beam_normalized": cell(beam["wer_normalized"]),
         "substitutions": str(beam["substitutions"]),
         "deletions": str(beam["deletions"]),
         "insertions": str(beam["insertions"]),
@@ -107,9 +115,17 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "beam_size": str(beam["beam_size"]),
         "code_version": beam["versions"]["code"],
         "beam_lm": _language_model(beam, zero_shot),
-        "wer_glm": f"{beam['wer_glm']:.2f}" if "wer_glm" in beam else "",
-        "wer_unseen_text": f"{beam['wer_unseen_text']:.2f}" if "wer_unseen_text" in beam else "",
+        "wer_glm": cell(beam.get("wer_glm")),
+        "wer_unseen_text": cell(beam.get("wer_unseen_text")),
+        "interval_by": beam["interval_by"],
+        "wer_glm_low": cell(beam.get("wer_glm_low")),
+        "wer_glm_high": cell(beam.get("wer_glm_high")),
     }
+
+
+def cell(value: float | None) -> str:
+    """Two decimals; empty for none."""
+    return "" if value is None else f"{value:.2f}"
 
 
 def final_values(row: dict[str, str]) -> dict[str, float]:
@@ -162,10 +178,11 @@ def as_markdown(rows: list[dict[str, str]], remarks: list[str]) -> str:
 
 
 def excerpt(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
-    """Of the same table the columns that have headings, and a value anywhere; `interval` has both ends of the 95 %."""
+    """Of the same table the columns that have headings, and a value anywhere; `interval` has both ends, or a dash."""
     table = _frame(rows)
     low, high = table["wer_beam_low"], table["wer_beam_high"]
-    table["interval"] = (low + " to " + high).where((low != "") & (high != ""), "")
+    without = table["interval_by"].str.replace(r".+", "–", regex=True)
+    table["interval"] = (low + " to " + high).where((low != "") & (high != ""), without)
     return _markdown(table.loc[:, [column for column in headings if (table[column] != "").any()]], headings)
 
 
