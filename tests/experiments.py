@@ -25,7 +25,7 @@ from rnnt import config, files
 GPU = shutil.which("nvidia-smi") is not None
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 SCHEMA = config.load_schema(ROOT / "config/schema.yaml")
-RATES = ("wer_greedy", "wer_beam", "wer_beam_low", "wer_beam_high", "wer_beam_normalized", "cer_beam")
+RATES = ("wer_greedy", "wer_beam", "wer_beam_normalized", "cer_beam", "interval_by")
 
 
 class Experiment(NamedTuple):
@@ -169,6 +169,8 @@ def assert_data_set_complete(place, experiment, rows):
     for split in (split for split in sections["splits"] if split.startswith("test")):
         row = rows[name, split]
         assert [column for column in RATES if not row[column]] == []
+        ends = [bool(row["wer_beam_low"]), bool(row["wer_beam_high"])]
+        assert ends == 2 * [not row["interval_by"].startswith("none: ")]
         assert bool(row["wer_zero_shot"]) == tuned
         assert bool(row["wer_glm"]) == (sections["source"]["type"] == "switchboard")
         assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
