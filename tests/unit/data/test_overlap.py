@@ -136,6 +136,14 @@ def test_a_cut_copy_is_found_by_two_seconds_of_it(speech):
         assert bool(copies([(samples, rate)], [(samples[start * rate : end * rate], rate)])) == found
 
 
+def test_the_waveform_decides_and_not_the_bits():
+    """A voice that says a digit again has like bits, and another waveform; noise that a codec adds is little."""
+    random = np.random.default_rng(2)
+    sound, other = random.normal(0, 0.1, (2, 2 * fingerprints.RATE))
+    for noise, copy in ((0.0, True), (0.2, True), (0.5, False), (2.0, False)):
+        assert bool(fingerprints.are_copies(sound, sound + noise * other)) == copy
+
+
 def test_silence_noise_and_what_is_too_short_is_like_nothing():
     noise = np.random.default_rng(1).normal(0, 0.1, (2, 32000)).astype(np.float32)
     silent, short = np.zeros(32000, np.float32), np.zeros(8, np.float32)

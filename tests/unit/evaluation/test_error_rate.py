@@ -25,3 +25,13 @@ def test_every_utterance_has_its_errors_and_words():
 def test_a_rate_of_no_words_is_refused():
     with pytest.raises(UserError, match="not one reference word"):
         _ = error_rate.count(["", ""], ["a", ""]).percent
+
+
+def test_only_the_same_words_of_the_same_speakers_are_compared():
+    def rate(text, speaker):
+        return error_rate.count([text, "three"], ["one", "three"], (speaker, "bob"))
+
+    assert rate("one two", "ann").minus(rate("one two", "ann")).difference == 0
+    for other in (rate("one two three", "ann"), rate("one two", "cyd")):
+        with pytest.raises(UserError, match="on the same references alone"):
+            rate("one two", "ann").minus(other)
