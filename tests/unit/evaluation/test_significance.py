@@ -13,7 +13,7 @@ from conftest import ROOT, run_script
 from rnnt import files
 from rnnt.errors import UserError
 from rnnt.evaluation import error_rate, significance
-from rnnt.evaluation.error_rate import ErrorRate
+from rnnt.evaluation.error_rate import ErrorRate, Seeds
 
 
 def hypotheses(rate, utterances=300, speakers=30, seed=0):
@@ -67,11 +67,20 @@ def test_two_speakers_and_one_that_outweighs_the_others_have_no_interval(words, 
     assert error_rate.of([{**row, "speaker": None} for row in rows]).interval().by == "none: two utterances"
 
 
-def test_intervals_cover_as_often_as_they_say():
-    """1,500 test sets a case, as tests/benchmarks/coverage.py has many: few speakers, whose WERs differ much."""
+def of_seeds(*errors, words):
+    return Seeds(tuple(of_speakers(each, words) for each in errors))
+
+
+def the_benchmark():
     spec = importlib.util.spec_from_file_location("benchmark", ROOT / "tests/benchmarks/coverage.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
+    return benchmark
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """1,500 test sets a case, as tests/benchmarks/coverage.py has many: few speakers, whose WERs differ much."""
+    benchmark = the_benchmark()
     for speakers, sigma in ((3, 0.3), (6, 0.6), (20, 1.0)):
         draw = np.random.default_rng(speakers)
         words = np.full((1500, speakers), 2000)
@@ -80,15 +89,103 @@ def test_intervals_cover_as_often_as_they_say():
         assert alarms <= 0.06
 
 
+def test_intervals_of_three_seeds_hold_one_more_seed():
+    """1,000 test sets a case: seeds that differ less than speakers, as much, and more."""
+    benchmark = the_benchmark()
+    for speakers, sigma, spread in ((3, 0.6, 0.03), (6, 0.3, 0.1), (20, 0, 0.2)):
+        draw = np.random.default_rng(speakers)
+        words = np.full((1000, speakers), 1000)
+        (*held, zero_shot, recipes), mean = benchmark.simulate_seeds(draw, 1000, words, 0.05, sigma, spread, (3, 3))
+        assert 0.92 <= held[0] <= 0.985 and min(held) >= 0.92 and mean >= 0.93, (speakers, held, mean)
+        assert spread < 0.1 or max(zero_shot, recipes) <= 0.06, (speakers, zero_shot, recipes)
+
+
+def test_one_seed_is_that_model_alone():
+    a, b = of_speakers([5, 9, 4, 7], [100] * 4), of_speakers([3, 8, 1, 9], [100] * 4)
+    one, other = Seeds((a,)), Seeds((b,))
+    assert (one.percent, one.sd, one.interval()) == (a.percent, None, a.interval())
+    for paired in (True, False):
+        assert one.minus(other, paired=paired) == a.minus(b)
+    assert a.interval().by == a.minus(b).interval.by == "4 speakers"
+
+
+def test_seeds_that_differ_widen_the_interval_and_alike_ones_do_not():
+    errors, words = np.array([50, 90, 40, 70]), [1000] * 4
+    alike, apart = (of_seeds(errors - by, errors, errors + by, words=words) for by in (0, 10))
+    assert (alike.percent, alike.sd) == (apart.percent, 0.0) and apart.sd == pytest.approx(1.0)
+    alone, same, wide = of_speakers(errors, words).interval(), alike.interval(), apart.interval()
+    assert same[:2] == alone[:2] and wide.low < alone.low and wide.high > alone.high
+    assert wide.by == "4 speakers and 3 seeds"
+    # By seeds alone, of speakers that are alike: Student's t of 2 degrees of freedom, for one seed more.
+    many = of_seeds(*(np.full(400, each) for each in (90, 100, 110)), words=[1000] * 400).interval()
+    half = 4.303 * 0.1 * (1 + 1 / 3) ** 0.5
+    assert np.log([many.low / 10, many.high / 10]) == pytest.approx([-half, half], rel=0.01)
+    unknown = Seeds(tuple(dataclasses.replace(rate, speakers=()) for rate in apart.rates))
+    assert unknown.interval().by == "4 utterances and 3 seeds: other speakers not covered"
+    few = of_seeds([5, 9], [4, 8], words=[100, 100]).interval()
+    assert few == (None, None, "none: two speakers")
+
+
+def test_without_an_error_of_any_seed_the_limit_is_that_of_one():
+    """The utterances are the same: three seeds are no three times as many."""
+    words = [40] * 30
+    none, one = of_seeds([0] * 30, [0] * 30, [0] * 30, words=words), of_speakers([0] * 30, words)
+    assert none.interval()[:2] == one.interval()[:2] and none.sd == 0
+    same = none.minus(none, paired=False)
+    assert (same.difference, same.p_value) == (0.0, 1.0) and same.interval[:2] == one.minus(one).interval[:2]
+    hardly = of_seeds([0] * 30, [1] + [0] * 29, [0] * 30, words=words).interval()
+    assert hardly.high >= none.interval().high, "never less for more errors"
+
+
+def test_a_difference_is_no_more_certain_than_the_seeds_agree():
+    words, base = [1000] * 10, np.array([50, 90, 40, 70, 60, 55, 80, 45, 65, 75])
+    tuned = of_seeds(base - 25, base - 10, base + 5, words=words)
+    pretrained = Seeds((of_speakers(base, words),))
+    alike = of_seeds(base - 10, base - 10, base - 10, words=words)
+    agreed, doubtful = (each.minus(pretrained, paired=True) for each in (alike, tuned))
+    assert agreed.difference == doubtful.difference == -1.0
+    assert agreed.p_value == pytest.approx(2**-9) and agreed.interval.high < 0
+    # By seeds alone: t = 10 / (15 / 3 ** 0.5) of 2 degrees of freedom.
+    assert doubtful.p_value == pytest.approx(0.3675, abs=0.001) and doubtful.interval.high > 0
+    assert doubtful.interval.by == "10 speakers and 3 seeds"
+    assert pretrained.minus(tuned, paired=True).p_value == pytest.approx(doubtful.p_value)
+    searched = Seeds(tuple(of_speakers(rate.errors - 4, words) for rate in tuned.rates))
+    paired, own = (searched.minus(tuned, paired=each) for each in (True, False))
+    assert paired.p_value == pytest.approx(2**-9) and own.p_value > 0.5, "the same models, or others"
+    assert paired.interval.high < 0 < own.interval.high
+
+
+def test_the_interval_says_whose_seeds_it_covers():
+    words = [100] * 5
+    three, two = (of_seeds(*([5 + n, 9, 4, 7, 6] for n in range(count)), words=words) for count in (3, 2))
+    one = Seeds(three.rates[:1])
+    for a, b, paired, by in (
+        (three, three, True, "5 speakers and 3 seeds"),
+        (three, one, True, "5 speakers and 3 seeds"),
+        (three, two, False, "5 speakers, 3 seeds against 2"),
+        (three, one, False, "5 speakers, 3 seeds against one: other seeds of the one not covered"),
+        (one, two, False, "5 speakers, one seed against 2: other seeds of the one not covered"),
+    ):
+        assert a.minus(b, paired=paired).interval.by == by
+    unknown = [Seeds(tuple(dataclasses.replace(rate, speakers=()) for rate in each.rates)) for each in (one, two)]
+    assert unknown[0].minus(unknown[1], paired=False).interval.by == (
+        "5 utterances, one seed against 2: other seeds of the one and other speakers not covered"
+    )
+    # A model that is one of many is less certain than one that is all there is.
+    assert three.minus(one, paired=False).p_value >= three.minus(one, paired=True).p_value
+    with pytest.raises(UserError, match="3 and 2 seeds: these are not the same models"):
+        three.minus(two, paired=True)
+
+
 def test_blocks_that_are_alike_give_the_interval_of_a_mean():
     """Student's t on the mean of log-like changes: at small relative differences the textbook interval."""
     errors, words = np.array([990, 1010, 1005, 995, 1000]), np.full(5, 10000)
-    low, high = significance.interval(errors, words)
+    low, high = significance.interval(errors[None], words)
     half = 2.776 * (errors / words).std(ddof=1) / 5**0.5
     at_least = (1 / 5000.5) ** 0.5 * 0.1
     assert (high - low) / 2 == pytest.approx(max(half, at_least), rel=0.01)
     spread = np.array([900, 1100, 1050, 950, 1000])
-    low, high = significance.interval_of_difference(np.full(5, 1000), np.full(5, 1000) + spread - 1000, words)
+    low, high = significance.interval_of_difference(np.full((1, 5), 1000), spread[None], words, paired=True)
     assert (high - low) / 2 == pytest.approx(2.776 * (spread / words).std(ddof=1) / 5**0.5, rel=0.01)
 
 
@@ -117,9 +214,9 @@ def test_the_p_value_is_that_of_all_signs():
             d = draw.integers(-4, 6, blocks)
             signs = itertools.product((1, -1), repeat=blocks)
             share = np.mean([abs(np.dot(d, s)) >= abs(d.sum()) for s in signs])
-            assert significance.p_value(d) == pytest.approx(share, abs=1e-9)
-    assert significance.p_value(np.full(6, 40)) == pytest.approx(1 / 32), "no less, however great the difference"
-    assert significance.p_value(np.full(4000, 1)) <= 1e-11
+            assert significance.signs(d) == pytest.approx(share, abs=1e-9)
+    assert significance.signs(np.full(6, 40)) == pytest.approx(1 / 32), "no less, however great the difference"
+    assert significance.signs(np.full(4000, 1)) <= 1e-11
 
 
 def test_a_real_difference_is_found_and_none_is_not():
@@ -134,8 +231,13 @@ def test_a_real_difference_is_found_and_none_is_not():
 def test_what_is_not_of_the_same_utterances_is_not_compared():
     a = of_speakers([1, 0, 0], [5, 5, 5])
     for other in (of_speakers([1, 0, 0], [5, 6, 5]), dataclasses.replace(a, speakers=("s0", "s0", "s1"))):
-        with pytest.raises(UserError, match="on the same references alone"):
-            a.minus(other)
+        for refused in (
+            lambda other=other: a.minus(other),
+            lambda other=other: Seeds((a, a, other)),
+            lambda other=other: Seeds((a, a)).minus(Seeds((other, other)), paired=False),
+        ):
+            with pytest.raises(UserError, match="on the same references alone"):
+                refused()
 
 
 def test_every_pair_that_means_something_is_compared(tmp_path):

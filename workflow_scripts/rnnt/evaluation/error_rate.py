@@ -63,41 +63,100 @@ class ErrorRate:
 
     def interval(self) -> Interval:
         """Where the rate of other speakers like these, or other utterances, is to be expected (significance.py)."""
-        return self._interval(*significance.interval(*self._by_block(self.errors, self.words)))
+        return Seeds((self,)).interval()
 
     def minus(self, other: ErrorRate) -> Difference:
         """The rate of this system minus that of another on the same utterances. Raises UserError on other ones."""
-        if self.speakers != other.speakers or not np.array_equal(self.words, other.words):
-            raise UserError("two systems can be compared on the same references alone")
-        ours, theirs, words = self._by_block(self.errors, other.errors, self.words)
-        return Difference(
-            difference=round(100 * float((ours - theirs).sum() / words.sum()), 6),
-            interval=self._interval(*significance.interval_of_difference(theirs, ours, words)),
-            p_value=significance.p_value(ours - theirs),
-        )
+        return Seeds((self,)).minus(Seeds((other,)), paired=True)
 
-    def _by_block(self, *values: np.ndarray) -> list[np.ndarray]:
-        """Sums over each speaker, where known, else each utterance: int64 [blocks]."""
+    def by_block(self, values: np.ndarray) -> np.ndarray:
+        """Sums of [utterances] over each speaker, where known, else each utterance: int64 [blocks]."""
         if not self.speakers:
-            return list(values)
+            return values
         _, block = np.unique(self.speakers, return_inverse=True)
-        return [np.bincount(block, weights=each).astype(np.int64) for each in values]
-
-    def _interval(self, low: np.ndarray, high: np.ndarray) -> Interval:
-        (words,) = self._by_block(self.words)
-        one, many = ("speaker", "speakers") if self.speakers else ("utterance", "utterances")
-        if np.isfinite(low):
-            others = "" if self.speakers else ": other speakers not covered"
-            ends = [round(100 * float(end), 6) for end in (low, high)]
-            return Interval(*ends, f"{len(words)} {many}{others}")
-        few = {1: f"one {one}", 2: f"two {many}"}
-        most = f"one {one} has {100 * words.max() / words.sum():.0f} % of the words"
-        return Interval(None, None, f"none: {few.get(len(words), most)}")
+        return np.bincount(block, weights=values).astype(np.int64)
 
     def __getitem__(self, which: np.ndarray) -> ErrorRate:
         """Some of the utterances, by their indices."""
         arrays = (values[which] for values in (self.substitutions, self.deletions, self.insertions, self.words))
         return ErrorRate(*arrays, tuple(self.speakers[i] for i in which) if self.speakers else ())
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """The errors of one recipe trained with several seeds, of each on the same utterances; or of one model alone.
+
+    Raises UserError where the utterances are not the same.
+    """
+
+    rates: tuple[ErrorRate, ...]
+
+    def __post_init__(self):
+        _refuse_others(self.rates)
+
+    @property
+    def percent(self) -> float:
+        """The mean over seeds, as ErrorRate.percent."""
+        return round(float(np.mean([rate.percent for rate in self.rates])), 6)
+
+    @property
+    def sd(self) -> float | None:
+        """The standard deviation over seeds in points of percent; None of one seed."""
+        if len(self.rates) == 1:
+            return None
+        return round(float(np.std([rate.percent for rate in self.rates], ddof=1)), 6)
+
+    def interval(self) -> Interval:
+        """Where the rate of one more seed, on other speakers like these, is to be expected (significance.py)."""
+        seeds = f" and {len(self.rates)} seeds" if len(self.rates) > 1 else ""
+        return self._interval(significance.interval(self._by_block(), self._words()), seeds)
+
+    def minus(self, other: Seeds, *, paired: bool) -> Difference:
+        """The mean rate minus that of another, its interval for one more seed of each, the p-value for the means.
+
+        `paired`: the same models in the same order, decoded in two ways; or one of the two is a model that has no seed,
+        such as a pretrained one. Else two recipes. Raises UserError where they can't be compared so.
+        """
+        _refuse_others((*self.rates, *other.rates))
+        counts = len(self.rates), len(other.rates)
+        if paired and counts[0] != counts[1] and min(counts) > 1:
+            raise UserError(f"{counts[0]} and {counts[1]} seeds: these are not the same models")
+        ours, theirs, words = self._by_block(), other._by_block(), self._words()
+        seeds, uncovered = f" and {max(counts)} seeds" if max(counts) > 1 else "", ""
+        if not paired and max(counts) > 1:
+            numbers = [count if count > 1 else "one" for count in counts]
+            seeds = f", {numbers[0]} seed{'s' * (counts[0] > 1)} against {numbers[1]}"
+            uncovered = "other seeds of the one" if min(counts) == 1 else ""
+        return Difference(
+            difference=round(100 * float((ours.mean(0) - theirs.mean(0)).sum() / words.sum()), 6),
+            interval=self._interval(significance.interval_of_difference(theirs, ours, words, paired), seeds, uncovered),
+            p_value=significance.p_value(theirs, ours, words, paired),
+        )
+
+    def _by_block(self) -> np.ndarray:
+        """Errors, int64 [seeds, blocks]."""
+        return np.array([rate.by_block(rate.errors) for rate in self.rates])
+
+    def _words(self) -> np.ndarray:
+        return self.rates[0].by_block(self.rates[0].words)
+
+    def _interval(self, ends: tuple[np.ndarray, np.ndarray], seeds: str, uncovered: str = "") -> Interval:
+        words, speakers = self._words(), self.rates[0].speakers
+        one, many = ("speaker", "speakers") if speakers else ("utterance", "utterances")
+        if np.isfinite(ends[0]):
+            others = " and ".join(each for each in (uncovered, "" if speakers else "other speakers") if each)
+            low, high = (round(100 * float(end), 6) for end in ends)
+            return Interval(low, high, f"{len(words)} {many}{seeds}{f': {others} not covered' if others else ''}")
+        few = {1: f"one {one}", 2: f"two {many}"}
+        most = f"one {one} has {100 * words.max() / words.sum():.0f} % of the words"
+        return Interval(None, None, f"none: {few.get(len(words), most)}")
+
+
+def _refuse_others(rates: tuple[ErrorRate, ...]) -> None:
+    """Raises UserError where not all are of the same utterances."""
+    for rate in rates[1:]:
+        if rate.speakers != rates[0].speakers or not np.array_equal(rate.words, rates[0].words):
+            raise UserError("two systems can be compared on the same references alone")
 
 
 def of(rows: list[dict]) -> ErrorRate:

@@ -4,14 +4,20 @@ Utterances of one speaker are not independent, and speakers are few. So the vari
 jackknife of a ratio (Cochran 1977, section 6), and the quantile Student's t with few degrees of freedom (Cameron and
 Miller 2015). tests/benchmarks/coverage.py measures what these intervals cover; it chose the constants.
 
-Errors and reference words are arrays [..., blocks]: a block is a speaker, or an utterance where speakers are not known.
-Rates are errors per word.
+A model trained with another seed has another WER, for all speakers alike. What seeds add is Student's t of its own, of
+their variance; the squares of the two half widths add up (the recovery of Zou and Donner 2008), since one t of both by
+Satterthwaite's degrees of freedom covers too little where two or three seeds are alike by chance.
+
+Errors are arrays [..., seeds, blocks], one seed alone adding nothing; reference words [..., blocks]: a block is a
+speaker, or an utterance where speakers are not known. Rates are errors per word.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 TAIL = 0.025  # on either side of a 95 % interval
 MOST = 0.5  # of the words: a block with as many leaves too little to tell the variance from; so do two blocks
@@ -21,38 +27,45 @@ VARIATION = 0.43  # of speakers' WERs, their variance by the square of their mea
 
 
 def interval(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of the 95 % interval of the WER, [...]; NaN where a block has half of the words or more.
+    """Both ends of the 95 % interval of the WER of a new seed, [...]; NaN where a block has half of the words or more.
 
     Student's t on log WER. The mean of a few skewed WERs is mostly too low, so that the upper end lies further off; but
     not beyond 100 %, or twice the WER where that is more.
     """
-    total, count = errors.sum(-1), words.sum(-1)
-    half, skewness = _of_log(errors, words)
+    mean = errors.mean(-2)
+    total, count = mean.sum(-1), words.sum(-1)
+    half, skewness = _of_log(mean, words)
     center, limit = (total + 0.5) / count, limit_without_errors(words)
+    seeds = _half_of_seeds([errors], words) / center
+    high = np.maximum(center * np.exp(np.hypot(half + skewness, seeds)), limit)
     return (
-        np.where(total > 0, center * np.exp(-half), 0 * limit),
-        np.minimum(np.where(total > 0, center * np.exp(half + skewness), limit), np.maximum(1, 2 * total / count)),
+        np.where(total > 0, center * np.exp(-np.hypot(half, seeds)), 0 * limit),
+        np.minimum(np.where(total > 0, high, limit), np.maximum(1, 2 * total / count)),
     )
 
 
-def interval_of_difference(a: np.ndarray, b: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def interval_of_difference(
+    a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the 95 % interval of the WER of b minus that of a, of errors on the same words; NaN as `interval`.
 
+    `paired`: each seed is a model that both share, or one of the two has no seed; else both vary on their own.
     Student's t on the difference. Speakers with a high WER have great differences, so that the end far from zero lies
     further off, by what the interval of the WER of both together asks for; bounded as that is.
     """
+    seeds = _half_of_seeds([b - a] if paired else [a, b], words)
+    a, b = a.mean(-2), b.mean(-2)
     count, unequal = words.sum(-1), np.abs(b - a).sum(-1)
     difference = (b - a).sum(-1) / count
-    left_out = ((b - a).sum(-1, keepdims=True) - (b - a)) / _others(words)
-    half = _quantile(words) * _standard_error(left_out - difference[..., None], words)
+    half = _quantile(words) * _error_of_rate(b - a, words)
     half = np.maximum(half, np.sqrt(unequal) / count)  # as in _of_log
     half = np.where(unequal > 0, half, limit_without_errors(words))
     log, skewness = _of_log(a + b, words)
     further = half * np.expm1(log + skewness) / log
     most = np.maximum(1, 2 * np.maximum(a.sum(-1), b.sum(-1)) / count)
     return (
-        np.maximum(difference - np.where(difference < 0, further, half), -most),
-        np.minimum(difference + np.where(difference > 0, further, half), most),
+        np.maximum(difference - np.hypot(np.where(difference < 0, further, half), seeds), -most),
+        np.minimum(difference + np.hypot(np.where(difference > 0, further, half), seeds), most),
     )
 
 
@@ -67,7 +80,36 @@ def limit_without_errors(words: np.ndarray) -> np.ndarray:
     return errors / words.sum(-1)
 
 
-def p_value(difference: np.ndarray) -> float:
+def p_value(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> float:
+    """Two-sided p-value of no difference between two systems, or recipes, over speakers and seeds: int [seeds, blocks].
+
+    That of `signs`; with seeds no less than Student's t asks for, by the variances of speakers and of seeds as in
+    `interval_of_difference`. One seed against several, not `paired`: it is taken to vary as those do.
+    """
+    counts = [len(a), len(b)]
+    common = math.lcm(*counts)
+    chance = signs(common // len(b) * b.sum(0) - common // len(a) * a.sum(0))
+    if common == 1 or chance == 1:
+        return chance
+    change = b.mean(0) - a.mean(0)
+    freedom = max(1, 1 / (_share(words) ** 2).sum() - 1)  # of speakers; here for any of them
+    if paired:
+        seeds, freedom_of_seeds = _of_seeds([b - a], words, [1 / common])
+    else:
+        shares = [1 / count + (min(counts) == 1) for count in counts]
+        seeds, freedom_of_seeds = _of_seeds([a, b], words, shares)
+    squares = np.array([_error_of_rate(change, words) ** 2, seeds])
+
+    def left(log_p):
+        """Of the square of the difference, beyond that half width of which this is the p-value."""
+        quantiles = special.stdtrit([freedom, freedom_of_seeds], 1 - np.exp(log_p) / 2)
+        return (change.sum() / words.sum()) ** 2 - quantiles**2 @ squares
+
+    least = np.log(chance)
+    return chance if left(least) >= 0 else float(np.exp(optimize.brentq(left, least, 0)))
+
+
+def signs(difference: np.ndarray) -> float:
     """Two-sided p-value of no difference between two systems, whose errors of each block differ by this, int [blocks].
 
     Of all ways to give each block's difference one sign or the other (Fisher 1935, Pitman 1937), the share whose sum is
@@ -94,6 +136,38 @@ def _of_log(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarr
     independent = 1 / (total[..., 0] + 0.5)
     half = np.maximum(_quantile(words) * error, np.sqrt(independent))
     return half, SKEWNESS * np.maximum(error**2 - independent, 0)
+
+
+def _half_of_seeds(samples: list[np.ndarray], words: np.ndarray) -> np.ndarray:
+    """Half the width of the interval of the rate of new seeds, one of each sample, as far as seeds make it wide."""
+    shares = [1 + 1 / sample.shape[-2] for sample in samples]
+    variance, freedom = _of_seeds(samples, words, shares)
+    return special.stdtrit(freedom, 1 - TAIL) * np.sqrt(variance)
+
+
+def _of_seeds(samples: list[np.ndarray], words: np.ndarray, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the variances between seeds of the samples' rates, times these shares, and its degrees of freedom, [...].
+
+    Errors of each sample [..., seeds, blocks]; degrees of freedom by Welch (1947). Seeds differ by their own noise too,
+    that of the speakers holds a part of it: as much is left out as tests/benchmarks/coverage.py bears.
+    """
+    most = sum(sample.shape[-2] - 1 for sample in samples)
+    variance = squares = np.zeros(words.shape[:-1])
+    for sample, share in zip(samples, shares, strict=True):
+        seeds = sample.shape[-2]
+        if seeds > 1:
+            rates = sample.sum(-1) / words.sum(-1)[..., None]
+            noise = _error_of_rate(sample - sample.mean(-2, keepdims=True), words[..., None, :]) ** 2
+            own = (most - 1) / (most + 1) * noise.sum(-1) / (seeds - 1)
+            found = share * np.maximum(rates.var(-1, ddof=1) - own, 0)
+            variance, squares = variance + found, squares + found**2 / (seeds - 1)
+    return variance, np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
+
+
+def _error_of_rate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The standard error of errors, or of differences of errors, per word."""
+    total = errors.sum(-1, keepdims=True)
+    return _standard_error((total - errors) / _others(words) - total / words.sum(-1, keepdims=True), words)
 
 
 def _standard_error(changes: np.ndarray, words: np.ndarray) -> np.ndarray:
