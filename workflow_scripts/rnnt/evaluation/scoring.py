@@ -18,9 +18,10 @@ from rnnt import files
 from rnnt.corpora import glm
 from rnnt.data import languages
 from rnnt.errors import UserError
-from rnnt.evaluation import error_rate, sclite
+from rnnt.evaluation import board, error_rate, sclite
 
 PREDICTIONS = 1000  # utterances per test split, where they are shown
+LIBRARIES = ("jiwer", "whisper-normalizer", "kaldialign")
 AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
 
 
@@ -71,28 +72,35 @@ def score(
 
     WER and CER in percent, and the WER after the normaliser for `language` (BCP 47); counts over the corpus; the 95 %
     interval of the WER, and by what it is (error_rate.Interval); RTFx = seconds of audio per second of decoding. Where
-    no normaliser is right, or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why.
+    no normaliser is right, or leaves no word of the references, `wer_normalized` is None and `not_normalized` says why;
+    so with `no_board` and `wer_board`, the WER as the Open ASR board counts it (board.py), which is for English alone.
     With a `mapping` file (GLM), and utterances that have an `stm`, also the WER as sclite counts it (sclite.py). `seen`
     are the ids of utterances whose text was trained on: where some are and some are not, also the WER of those that are
     not.
     Raises UserError when there is not one reference word.
     """
     references, hypotheses = [row["text"] for row in rows], [row["pred_text"] for row in rows]
-    unfit = _why_not_normalized(references, language)
+    unfit = why_not = _why_not_normalized(references, language)
     with _processes(workers if len(rows) >= MANY else 1) as submit:
         characters = submit(error_rate.count, references, hypotheses, characters=True)
         words = submit(error_rate.of, rows)
         texts = references + hypotheses
         chunks = [texts[start : start + MANY] for start in range(0, len(texts), MANY) if not unfit]
-        normalized = [submit(_normalize, chunk, language) for chunk in chunks]
+        normal, on_board = [], []
+        for chunk in [submit(_normalize, chunk, language) for chunk in chunks]:
+            for whole, part in zip((normal, on_board), chunk.result(), strict=True):
+                whole += part
+        wer_board = submit(board.word_error_rate, on_board[: len(rows)], on_board[len(rows) :])
         words, characters = words.result(), characters.result()
-        texts = [text for chunk in normalized for text in chunk.result()]
-    if not unfit and not any(texts[: len(rows)]):
-        unfit = f"{normalizer_name(language)} leaves not one word of the references"
+        if not unfit and not any(normal[: len(rows)]):
+            unfit = f"{normalizer_name(language)} leaves not one word of the references"
+        wer_normalized = None if unfit else error_rate.count(normal[: len(rows)], normal[len(rows) :]).percent
+        wer_board = wer_board.result()
+    normalized = {"wer_normalized": wer_normalized, "wer_board": wer_board}
     if unfit:
-        normalized = {"wer_normalized": None, "not_normalized": unfit}
-    else:
-        normalized = {"wer_normalized": error_rate.count(texts[: len(rows)], texts[len(rows) :]).percent}
+        normalized["not_normalized"] = unfit
+    if wer_board is None:
+        normalized["no_board"] = _why_not_on_the_board(why_not, language)
     by_glm = {}
     if mapping and all("stm" in row for row in rows):
         found = sclite.count([row["stm"] for row in rows], hypotheses, glm.read(mapping), words.speakers)
@@ -125,7 +133,7 @@ def score(
         "utterances": len(rows),
         "hours": round(audio_seconds / 3600, 4),
         "rtfx": round(audio_seconds / decoding["decoding_seconds"], 1),
-        "scorer": f"jiwer {version('jiwer')}, whisper-normalizer {version('whisper-normalizer')}",
+        "scorer": f"{', '.join(f'{name} {version(name)}' for name in LIBRARIES)}, Open ASR board {board.COMMIT[:7]}",
         **decoding,
     }
 
@@ -161,6 +169,13 @@ def _why_not_normalized(references: list[str], language: str) -> str | None:
     return None
 
 
+def _why_not_on_the_board(unfit: str | None, language: str) -> str:
+    """Why references that are `unfit` for a normaliser, or have no word for the board's, have no WER as the board's."""
+    if languages.primary(language) != "en":
+        return f"it is the Open ASR board's English scoring, and text.language is {language}"
+    return unfit or "the Open ASR board's English normaliser leaves not one word of the references"
+
+
 def _are_latin(texts: list[str]) -> bool:
     """Whether half of the letters are Latin."""
     letters = {c: count for c, count in Counter("".join(texts)).items() if c.isalpha()}
@@ -168,8 +183,12 @@ def _are_latin(texts: list[str]) -> bool:
     return 2 * latin >= sum(letters.values())
 
 
-def _normalize(texts: list[str], language: str) -> list[str]:
-    return [normalize(text, language) for text in texts]
+def _normalize(texts: list[str], language: str) -> tuple[list[str], list[str]]:
+    """Texts after the normaliser of the language, and after the Open ASR board's; no such where it is not English."""
+    if languages.primary(language) != "en":
+        return [normalize(text, language) for text in texts], []
+    whisper, on_board = zip(*map(normalize_english, texts), strict=True)
+    return list(whisper), list(on_board)
 
 
 def normalizer_name(language: str) -> str:
@@ -184,30 +203,36 @@ def normalize(text: str, language: str = "en") -> str:
     It keeps combining marks here, which Whisper's own takes for spaces too: they are the vowels of Hindi.
     """
     if languages.primary(language) == "en":
-        return _normalize_english(text)
+        return normalize_english(text)[0]
     return " ".join(basic_normalizer()(languages.lower(unicodedata.normalize("NFC", text), language)).split())
 
 
-def _normalize_english(text: str) -> str:
-    """In pieces that recur.
+def normalize_english(text: str) -> tuple[str, str]:
+    """The words of `text` in the normal form of Whisper's English normaliser, and in that of the Open ASR board's.
 
-    The library takes 0.3 ms for 20 words. It is asked for the pieces between two neighbouring plain words instead, most
-    of which it has seen before: nothing that it does reaches further than one plain word.
+    In pieces that recur. The library takes 0.3 ms for 20 words. It is asked for the pieces between two neighbouring
+    plain words instead, most of which it has seen before: nothing that it does reaches further than one plain word,
+    but for the pairs that the board's joins.
     """
+    text = text.lower()
     if any(sign in text for sign in "<[("):
-        return " ".join(normalizer()(text).split())
+        return " ".join(normalizer()(text).split()), " ".join(board.normalizer()(text).split())
     pieces: list[list[str]] = [[]]
-    for word in text.lower().split():
-        if pieces[-1] and _is_plain(word) and _is_plain(pieces[-1][-1]):
+    last, last_is_plain = "", False
+    for word in text.split():
+        plain = _is_plain(word)
+        if plain and last_is_plain and not board.may_join(last, word):
             pieces.append([])
         pieces[-1].append(word)
-    found = (_normalize_piece(" ".join(piece)) for piece in pieces)
-    return " ".join(piece for piece in found if piece)
+        last, last_is_plain = word, plain
+    whisper, on_board = zip(*(_normalize_piece(" ".join(piece)) for piece in pieces), strict=True)
+    return " ".join(filter(None, whisper)), " ".join(filter(None, on_board))
 
 
 @functools.lru_cache(maxsize=2**17)
-def _normalize_piece(piece: str) -> str:
-    return " ".join(normalizer()(piece).split())
+def _normalize_piece(piece: str) -> tuple[str, str]:
+    whisper = " ".join(normalizer()(piece).split())
+    return whisper, whisper if board.is_as_whisper(piece, whisper) else " ".join(board.normalizer()(piece).split())
 
 
 @functools.lru_cache(maxsize=2**20)
@@ -215,7 +240,7 @@ def _is_plain(word: str) -> bool:
     """A word that is none of a number, alone or with others, and is not taken away or apart."""
     if not (word.isascii() and word.isalpha()) or word == "half" or word in normalizer().standardize_numbers.words:
         return False
-    return _normalize_piece(word).isalpha()
+    return word not in board.FILLERS and _normalize_piece(word)[0].isalpha()
 
 
 def predictions(split: str, hypotheses: list[dict]) -> list[dict]:

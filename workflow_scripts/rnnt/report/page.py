@@ -53,6 +53,7 @@ HEADINGS = {
     "wer_glm_low": "WER as sclite: 95 % from",
     "wer_glm_high": "95 % to",
     "wer_beam_normalized": "WER normalised %",
+    "wer_board": "WER as the Open ASR board %",
     "cer_beam": "CER beam %",
     "rtfx_greedy": "RTFx greedy",
     "rtfx_beam": "RTFx beam",

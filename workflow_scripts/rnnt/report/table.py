@@ -38,8 +38,10 @@ COLUMNS = [
     "interval_by",
     "wer_glm_low",
     "wer_glm_high",
+    "wer_board",
 ]
 TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by"}
+EARLIER = "scored by an earlier version: `snakemake --forcerun score_hypotheses` does it anew"
 ON_THE_TERMINAL = {
     "dataset": "data set",
     "split": "split",
@@ -52,6 +54,7 @@ ON_THE_TERMINAL = {
     "interval_by": "by",
     "wer_glm": "GLM %",
     "wer_beam_normalized": "normalised %",
+    "wer_board": "board %",
     "wer_unseen_text": "unseen text %",
     "cer_beam": "CER beam %",
     "rtfx_beam": "RTFx beam",
@@ -62,7 +65,7 @@ def read(
     greedy: list[Path], beam: list[Path], zero_shot: list[Path]
 ) -> tuple[list[dict[str, str]], list[str], list[str]]:
     """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, the code versions behind them, and
-    what to know of a row: what its split shares with training, why it has no normalised WER.
+    what to know of a row: what its split shares with training, why it has no normalised WER, or none as the board's.
 
     `greedy` and `beam` are of the same splits. Raises UserError when a file was changed since it was computed.
     """
@@ -72,13 +75,13 @@ def read(
         dataset, split = path.parts[-5], path.stem
         metrics = files.read_sealed(path)
         if "interval_by" not in metrics:
-            raise UserError(
-                f"{path}: scored by an earlier version: `snakemake --forcerun score_hypotheses` does it anew"
-            )
+            raise UserError(f"{path}: {EARLIER}")
         rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
         versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
         if metrics.get("not_normalized"):
             remarks.append(f"{dataset} {split}: wer_beam_normalized is empty: {metrics['not_normalized']}")
+        if metrics.get("wer_board") is None:
+            remarks.append(f"{dataset} {split}: wer_board is empty: {metrics.get('no_board', EARLIER)}")
         remarks += [f"{dataset} {split}: {line}" for line in metrics.get("shared", [])]
     return rows, versions, sorted(remarks)
 
@@ -120,6 +123,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "interval_by": beam["interval_by"],
         "wer_glm_low": cell(beam.get("wer_glm_low")),
         "wer_glm_high": cell(beam.get("wer_glm_high")),
+        "wer_board": cell(beam.get("wer_board")),
     }
 
 
