@@ -19,7 +19,12 @@ include: "rules/report.smk"
 
 
 wildcard_constraints:
+    source="|".join(SOURCES),
+    part=r"\w[\w.-]*",
+    heard="samples|headers",
     dataset="|".join(config["datasets"]),
+    other="|".join(config["datasets"]),
+    run=f"(?:{'|'.join(config['datasets'])})(?:/seed_[0-9]+)?",
     split="[a-z0-9_]+",
     leg=r"0|[1-9]\d*",
     search="greedy|beam",

@@ -1,6 +1,7 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
 import difflib
+import hashlib
 import os
 import re
 import shlex
@@ -16,6 +17,9 @@ from rnnt.corpora import glm
 from rnnt.corpora import local
 from rnnt.data import languages
 from rnnt.errors import UserError
+
+
+KINDS = ("train", "validation", "test")
 
 
 def asked(function, *arguments):
@@ -76,9 +80,32 @@ def running_options(dataset):
     return {key: section(dataset, "training")[key] for key in keys}
 
 
-def training_options(dataset):
+def training_options(dataset, seed):
     """What of a data set's training section changes the weights."""
-    return {k: v for k, v in section(dataset, "training").items() if k not in running_options(dataset)}
+    options = {**section(dataset, "training"), "seed": seed}
+    return {k: v for k, v in options.items() if k not in running_options(dataset) and k != "seeds"}
+
+
+def runs(dataset):
+    """The folders of a data set's trainings below results/, one for each seed.
+
+    The first seed's is the data set's own: more seeds that are asked for later don't train it again.
+    """
+    first, *others = experiment.seeds(config, dataset)
+    return {dataset: first, **{f"{dataset}/seed_{seed}": seed for seed in others}}
+
+
+def dataset_of(wildcards):
+    """The data set, or that of a training's folder."""
+    return getattr(wildcards, "dataset", None) or wildcards.run.partition("/")[0]
+
+
+def seed_of(wildcards):
+    """The seed of a training's folder; ends with one line where it is not asked for."""
+    known = runs(dataset_of(wildcards))
+    if wildcards.run not in known:
+        sys.exit(f"error: results/{wildcards.run}: no such seed: training.seeds has {', '.join(map(str, known.values()))}")
+    return known[wildcards.run]
 
 
 def as_json(value):
@@ -97,26 +124,153 @@ def splits(dataset, kind):
     return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
 
 
-def source_splits(dataset):
-    """The splits of the source that a data set draws on, each once."""
-    names = []
-    for value in config["datasets"][dataset]["splits"].values():
-        names += [value] if isinstance(value, str) else value
-    return list(dict.fromkeys(names))
+def file_name(split):
+    """A split's name as a part of a path."""
+    if re.fullmatch(r"\w[\w.-]*", split, re.ASCII):
+        return split
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', split)}-{hashlib.sha256(split.encode()).hexdigest()[:6]}"
 
 
-def source_listings(wildcards):
-    """The files that list a local source's splits: an edit of theirs starts the data set anew."""
-    source = section(wildcards.dataset, "source")
-    if source["type"] != "local":
+def without_rules(source):
+    """A source's section without its cleaning rules, which change nothing that is prepared or listed."""
+    return {key: value for key, value in source.items() if key != "rules"}
+
+
+def all_sources():
+    """What data sets draw on, by id: the source's section, and the names of its splits by those of their folders."""
+    found = {}
+    for dataset, own in config["datasets"].items():
+        for split in own["splits"]:
+            for part in experiment.parts(config, dataset, split):
+                known = found.setdefault(
+                    experiment.source_id(part["source"]), {"source": without_rules(part["source"]), "splits": {}}
+                )
+                known["splits"][file_name(part["split"])] = part["split"]
+    return found
+
+
+SOURCES = all_sources()  # by the wildcard `source`
+
+
+def sources(dataset, kind=""):
+    """The sources that a data set draws on for splits of a kind, each once."""
+    names = splits(dataset, kind) if kind else config["datasets"][dataset]["splits"]
+    found = [part["source"] for split in names for part in experiment.parts(config, dataset, split)]
+    return [source for number, source in enumerate(found) if source not in found[:number]]
+
+
+def parts(dataset, split):
+    """What a split of a data set is made of, for build_manifest.py: listings of splits of sources."""
+    found = experiment.parts(config, dataset, split)
+    heard = "samples" if section(dataset, "filter")["read_samples"] else "headers"
+    same = len({experiment.source_id(part["source"]) for part in found}) == 1
+    described = []
+    for part in found:
+        source, name = part.pop("source"), part.pop("split")
+        # Ids as they are where they can't be the same, so that a source that gets a name changes no manifest.
+        part["prefix"] = "" if len(found) == 1 else f"{name if same else part['label']}/"
+        part["listing"] = f"results/sources/{experiment.source_id(source)}/{file_name(name)}/{heard}"
+        described.append({**part, **({"rules": source["rules"]} if "rules" in source else {})})
+    return described
+
+
+def listings(dataset, split, name):
+    """The files of that name of the listings that a split of a data set is made of."""
+    if split not in config["datasets"][dataset]["splits"]:
+        refuse_split(dataset, split)
+    return [f"{part['listing']}/{name}" for part in parts(dataset, split)]
+
+
+def duration_limits(dataset, split):
+    """How build_manifest filters a split: a test split not at all."""
+    limits = section(dataset, "filter")
+    if split.startswith("test"):
+        return ""
+    return f"--min-duration {limits['min_duration']} --max-duration {limits['max_duration']}"
+
+
+def own_splits(dataset):
+    """What of a data set is compared: each split's manifest, and what it is made of."""
+    return {split: compared(dataset, split) for kind in KINDS for split in splits(dataset, kind)}
+
+
+def learned_and_foreign(dataset):
+    """What a data set learns from, and the test splits of all others, called after both."""
+    learned = {split: found for split, found in own_splits(dataset).items() if not split.startswith("test")}
+    return learned | {f"test_{other}_{split}": compared(other, split) for other, split in foreign_splits(dataset)}
+
+
+def compared(dataset, split):
+    return {"manifest": f"results/{dataset}/manifests/{split}.jsonl", "parts": parts(dataset, split)}
+
+
+def fingerprint_files(compared):
+    """The files with the fingerprints of splits that are compared, each once."""
+    folders = [part["listing"] for split in compared.values() for part in split["parts"]]
+    return [f"{folder}/{name}" for folder in dict.fromkeys(folders) for name in ("fingerprints.npz", "utterances.jsonl")]
+
+
+def foreign_splits(dataset):
+    """The test splits of all other data sets, each with the data set's name."""
+    return [(other, split) for other in config["datasets"] if other != dataset for split in splits(other, "test")]
+
+
+def foreign_manifest(wildcards):
+    """The test split of another data set; ends with one line where there is none."""
+    seed_of(wildcards)
+    if (wildcards.other, wildcards.split) not in foreign_splits(dataset_of(wildcards)):
+        refuse_split(wildcards.other, wildcards.split)
+    return f"results/{wildcards.other}/manifests/{wildcards.split}.jsonl"
+
+
+def transferring():
+    """The data sets whose models are tested on the other data sets too."""
+    return [name for name in config["datasets"] if section(name, "evaluation")["transfer"] and foreign_splits(name)]
+
+
+def transfers(dataset, suffix):
+    """The metrics or hypotheses of a data set's models on the test splits of the others."""
+    if dataset not in transferring():
         return []
-    found = (asked(local.listing, source, split) for split in source_splits(wildcards.dataset))
-    return [as_input(str(path)) for path in found if path]
+    return [
+        f"results/{run}/transfer/{other}/{split}{suffix}" for run in runs(dataset) for other, split in foreign_splits(dataset)
+    ]
+
+
+def transfer_table():
+    return ["results/transfer.csv"] if transferring() else []
+
+
+def as_last_beam(wildcards):
+    """The wildcards of the last leg's beam search, of which a decoding of another data set has none."""
+    leg = str(legs(dataset_of(wildcards)))
+    return type("Wildcards", (), {"run": wildcards.run, "leg": leg, "search": "beam"})
+
+
+def manifests(dataset, name="{split}.jsonl", kinds=KINDS):
+    """The manifests of a data set, or what lies beside them, of splits of some kinds."""
+    names = [split for kind in kinds for split in splits(dataset, kind)]
+    return [f"results/{dataset}/manifests/{name}".format(split=split) for split in names]
+
+
+def gates(wildcards):
+    """What is looked at before anything is trained or decoded, and does neither again when it is looked at once more."""
+    dataset = dataset_of(wildcards)
+    return ancient([f"results/{dataset}/manifests/overlap.json", f"results/{dataset}/tokenizer/check.json"])
+
+
+def source_listing(wildcards):
+    """The file that lists a local source's split: an edit of it lists the split anew."""
+    known = SOURCES[wildcards.source]
+    if known["source"]["type"] != "local":
+        return []
+    found = asked(local.listing, known["source"], known["splits"][wildcards.part])
+    return as_input(str(found)) if found else []
 
 
 def base_model(wildcards):
     """The .nemo file that training starts from: a local file, or the download of a pretrained name."""
-    init_from = section(wildcards.dataset, "model")["init_from"]
+    init_from = section(dataset_of(wildcards), "model")["init_from"]
     if not init_from:
         return []
     if not init_from.endswith(".nemo"):
@@ -129,14 +283,14 @@ def base_model(wildcards):
 
 def architecture(wildcards):
     """The model config that training from scratch builds; a name without one is refused by the script."""
-    model = section(wildcards.dataset, "model")
+    model = section(dataset_of(wildcards), "model")
     path = Path(f"config/models/{model['architecture']}.yaml")
     return [] if model["init_from"] or not path.is_file() else str(path)
 
 
 def tokenizer_source(wildcards):
     """The .nemo file whose tokenizer is taken, where none is trained."""
-    return base_model(wildcards) if section(wildcards.dataset, "tokenizer")["source"] == "model" else []
+    return base_model(wildcards) if section(dataset_of(wildcards), "tokenizer")["source"] == "model" else []
 
 
 def option(name, value):
@@ -161,31 +315,44 @@ def is_kept(dataset, leg):
     return leg == legs(dataset) or bool(every and leg % every == 0)
 
 
-def checkpoint(dataset, leg):
+def checkpoint(run, leg):
     """Where a leg's checkpoint lies: kept, or until its evaluation and the next leg are done."""
-    return f"results/{dataset}/checkpoints/{'' if is_kept(dataset, leg) else 'temporary/'}leg_{leg}"
+    kept = is_kept(run.partition("/")[0], leg)
+    return f"results/{run}/checkpoints/{'' if kept else 'temporary/'}leg_{leg}"
 
 
 def asked_leg(wildcards, first):
     """The number of a leg that is asked for; ends with one line where there is none, before the others are trained."""
-    leg, last = int(wildcards.leg), legs(wildcards.dataset)
-    if not first <= leg <= last:
-        sys.exit(f"error: {wildcards.dataset} has no leg {leg}: evaluation.legs is {last}")
+    seed_of(wildcards)
+    leg, dataset = int(wildcards.leg), dataset_of(wildcards)
+    if not first <= leg <= legs(dataset):
+        sys.exit(f"error: {dataset} has no leg {leg}: evaluation.legs is {legs(dataset)}")
     return leg
 
 
 def previous_leg(wildcards):
     leg = asked_leg(wildcards, 1)
-    return checkpoint(wildcards.dataset, leg - 1) if leg > 1 else []
+    return checkpoint(wildcards.run, leg - 1) if leg > 1 else []
+
+
+def refuse_split(dataset, split):
+    sys.exit(f"error: {dataset} has no split {split}: it has {', '.join(config['datasets'][dataset]['splits'])}")
 
 
 def leg_checkpoint(wildcards):
-    """What a split is transcribed with; leg 0 is the pretrained model as it is."""
-    leg = asked_leg(wildcards, 0 if section(wildcards.dataset, "model")["init_from"] else 1)
-    known = config["datasets"][wildcards.dataset]["splits"]
-    if wildcards.split not in known:
-        sys.exit(f"error: {wildcards.dataset} has no split {wildcards.split}: it has {', '.join(known)}")
-    return checkpoint(wildcards.dataset, leg) if leg else f"results/{wildcards.dataset}/checkpoints/pretrained"
+    """What a split is transcribed with; leg 0 is the pretrained model as it is, which has no seed."""
+    dataset = dataset_of(wildcards)
+    pretrained = section(dataset, "model")["init_from"] and wildcards.run == dataset
+    leg = asked_leg(wildcards, 0 if pretrained else 1)
+    return checkpoint(wildcards.run, leg) if leg else f"results/{dataset}/checkpoints/pretrained"
+
+
+def decoded_manifest(wildcards):
+    """The split that is transcribed."""
+    dataset = dataset_of(wildcards)
+    if wildcards.split not in config["datasets"][dataset]["splits"]:
+        refuse_split(dataset, wildcards.split)
+    return f"results/{dataset}/manifests/{wildcards.split}.jsonl"
 
 
 def evaluations(dataset, search, suffix=".json"):
@@ -193,10 +360,26 @@ def evaluations(dataset, search, suffix=".json"):
     if search == "zero_shot":
         if not section(dataset, "model")["init_from"]:
             return []
-        folder = f"results/{dataset}/evaluation/leg_0/beam"
+        folders = [f"results/{dataset}/evaluation/leg_0/beam"]
     else:
-        folder = f"results/{dataset}/evaluation/leg_{legs(dataset)}/{search}"
-    return [f"{folder}/{split}{suffix}" for split in splits(dataset, "test")]
+        folders = [f"results/{run}/evaluation/leg_{legs(dataset)}/{search}" for run in runs(dataset)]
+    return [f"{folder}/{split}{suffix}" for folder in folders for split in splits(dataset, "test")]
+
+
+def of_run(run, search, suffix=".json"):
+    """Those of `evaluations` that are of one training; the model before training is in all."""
+    found = evaluations(run.partition("/")[0], search, suffix)
+    return [path for path in found if search == "zero_shot" or path.startswith(f"results/{run}/evaluation/")]
+
+
+def of_split(dataset, split, search):
+    """Those hypotheses of `evaluations` that are of one split."""
+    return [path for path in evaluations(dataset, search, ".jsonl") if Path(path).stem == split]
+
+
+def summaries(dataset):
+    """What all seeds together made of a data set's test splits."""
+    return [f"results/{dataset}/evaluation/{split}.json" for split in splits(dataset, "test")]
 
 
 def of_all(search, suffix=".json"):
@@ -210,13 +393,19 @@ def base_models():
     return sorted({str(path) for path in found if path})
 
 
-def interim_metrics(dataset):
-    """The metrics of greedy search on the validation splits after every leg."""
+def interim_metrics(run):
+    """The metrics of greedy search on the validation splits after every leg of a training."""
+    dataset = run.partition("/")[0]
     return [
-        f"results/{dataset}/evaluation/leg_{leg}/greedy/{split}.json"
+        f"results/{run}/evaluation/leg_{leg}/greedy/{split}.json"
         for leg in range(1, legs(dataset) + 1)
         for split in splits(dataset, "validation")
     ]
+
+
+def all_interim_metrics(*datasets):
+    """The same of all trainings of some data sets, or of all."""
+    return [path for name in datasets or config["datasets"] for run in runs(name) for path in interim_metrics(run)]
 
 
 def suspects(suffix=".tsv"):
@@ -227,15 +416,15 @@ def suspects(suffix=".tsv"):
 
 def search(wildcards):
     """The parameters of a search, which change its hypotheses; NeMo's defaults and the file of `lm` are not in it."""
-    options = section(wildcards.dataset, "evaluation")[wildcards.search]
+    options = section(dataset_of(wildcards), "evaluation")[wildcards.search]
     without = {"lm"} if language_model(wildcards) else {"lm", "lm_weight"}
     return {key: value for key, value in options.items() if value is not None and key not in without}
 
 
 def language_model(wildcards):
     """The ARPA file of the beam search. It speaks of the tokens of training: an untouched model may have others."""
-    path = section(wildcards.dataset, "evaluation")["beam"]["lm"]
-    other_tokens = int(wildcards.leg) == 0 and section(wildcards.dataset, "tokenizer")["source"] == "train"
+    path = section(dataset_of(wildcards), "evaluation")["beam"]["lm"]
+    other_tokens = int(wildcards.leg) == 0 and section(dataset_of(wildcards), "tokenizer")["source"] == "train"
     if not path or wildcards.search == "greedy" or other_tokens:
         return []
     if not asked(Path(path).is_file):
@@ -243,16 +432,25 @@ def language_model(wildcards):
     return as_input(str(Path(path)))
 
 
-def mapping_file(wildcards):
+def training_texts(wildcards):
+    """The texts that a language model's tokens are checked with."""
+    return [f"results/{dataset_of(wildcards)}/manifests/train.jsonl"] if language_model(wildcards) else []
+
+
+def mapping_file(dataset, split):
     """The GLM that a test split is scored by too, as sclite does it; of Switchboard and CallHome."""
-    found = asked(glm.find, section(wildcards.dataset, "source")) if wildcards.split.startswith("test") else None
+    if not split.startswith("test"):
+        return []
+    (part,) = experiment.parts(config, dataset, split)
+    found = asked(glm.find, part["source"])
     return [as_input(str(found))] if found else []
 
 
 def card_options(dataset):
     """What of the configuration a model card tells."""
-    sections = ("source", "splits", "model", "text", "filter")
-    return {**experiment.dataset_config(config, dataset, *sections), "training": training_options(dataset)}
+    found = experiment.dataset_config(config, dataset, "model", "text", "filter")
+    training = training_options(dataset, runs(dataset)[dataset])
+    return {**found, "splits": experiment.drawn(config, dataset), "training": training}
 
 
 def repository(wildcards):
@@ -270,6 +468,15 @@ def gpus(wildcards):
     return int(config["device"] == "cuda")
 
 
+def tokenizer_of(wildcards):
+    return f"results/{dataset_of(wildcards)}/tokenizer/tokenizer.model"
+
+
+def named(wildcards):
+    """A training in a message: the data set, and the seed where it is not the first."""
+    return "-".join(Path(wildcards.run).parts)
+
+
 def model_threads(wildcards):
     """CPU threads of a training or decoding: readers for a GPU; on a CPU one each, and data sets side by side."""
     return 4 if gpus(wildcards) else 1
@@ -280,10 +487,10 @@ def tracking():
     return as_json({key: config[key] for key in ("wandb", "tensorboard")})
 
 
-def tracked(dataset):
-    """What says that a data set's results were logged, where they are tracked."""
+def tracked(*datasets):
+    """What says that the results of all trainings, or of those of some data sets, were logged, where they are."""
     on = config["wandb"]["mode"] != "off" or config["tensorboard"]
-    return [f"results/{dataset}/tracked.json"] if on else []
+    return [f"results/{run}/tracked.json" for name in datasets or config["datasets"] for run in runs(name) if on]
 
 
 def needs():
@@ -293,7 +500,7 @@ def needs():
         "device": config["device"],
         "optimizers": sorted({options["optimizer"] for options in training}),
         "precisions": sorted({options["precision"] for options in training}),
-        "sources": sorted({section(dataset, "source")["type"] for dataset in config["datasets"]}),
+        "sources": sorted({known["source"]["type"] for known in SOURCES.values()}),
         "wandb": config["wandb"]["mode"],
     }
 

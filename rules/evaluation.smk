@@ -23,35 +23,39 @@ rule transcribe_split:
     """Transcribe a split with a leg's checkpoint: greedy search after every leg, beam search after the last."""
     input:
         checkpoint=leg_checkpoint,
-        manifests="results/{dataset}/manifests",
-        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        manifest=decoded_manifest,
+        tokenizer=tokenizer_of,
+        gates=gates,
         lm=language_model,
+        texts=training_texts,
         script="workflow_scripts/transcribe_split.py",
     output:
-        hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
-        decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
+        hypotheses="results/{run}/evaluation/leg_{leg}/{search}/{split}.jsonl",
+        decoding="results/{run}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
     log:
-        "logs/{dataset}/transcribe_leg_{leg}_{search}_{split}.log",
+        "logs/{run}/transcribe_leg_{leg}_{search}_{split}.log",
     benchmark:
-        "benchmarks/{dataset}/transcribe_leg_{leg}_{search}_{split}.tsv"
+        "benchmarks/{run}/transcribe_leg_{leg}_{search}_{split}.tsv"
     conda:
         "../envs/nemo.yaml"
     threads: model_threads
     resources:
         gpu=gpus,
         # Not params: what changes speed alone must not decode again.
-        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
+        batch_size=lambda w: section(dataset_of(w), "evaluation")["batch_size"],
         device=config["device"],
     params:
         search=lambda w: as_json(search(w)),
         lm=lambda w, input: option("lm", input.lm),
+        texts=lambda w, input: option("training-texts", input.texts),
+        label=named,
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
-        progress=lambda w: f"results/{w.dataset}/runs/transcripts",
+        progress=lambda w: f"results/{w.run}/runs/transcripts",
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --search {params.search:q} {params.lm}"
+        " --manifest {input.manifest:q} --search {params.search:q} {params.lm} {params.texts}"
         " --batch-size {resources.batch_size}"
-        " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
+        " --device {resources.device} --threads {threads} --label {params.label} --log {log:q}"
         " --progress {params.progress:q} --hypotheses {output.hypotheses:q} --decoding {output.decoding:q}"
 
 
@@ -59,7 +63,7 @@ rule find_suspects:
     """List the transcripts of training and validation that are likely wrong, by what the final model makes of them."""
     input:
         checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
-        manifests="results/{dataset}/manifests",
+        manifests=lambda w: manifests(w.dataset, kinds=("train", "validation")),
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
         script="workflow_scripts/find_suspects.py",
     output:
@@ -83,8 +87,9 @@ rule find_suspects:
         greedy=lambda w: as_json(section(w.dataset, "evaluation")["greedy"]),
         hours=lambda w: option("hours", section(w.dataset, "evaluation")["suspects_hours"]),
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
+        folder=lambda w, input: Path(input.manifests[0]).parent,
     shell:
-        "python {input.script} --checkpoint {input.checkpoint:q} --manifests {input.manifests:q}"
+        "python {input.script} --checkpoint {input.checkpoint:q} --manifests {params.folder:q}"
         " --splits {params.splits:q} --tokenizer {params.tokenizer:q} --transducer {params.transducer}"
         " --greedy {params.greedy:q} {params.hours} --batch-size {resources.batch_size}"
         " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
@@ -94,24 +99,111 @@ rule find_suspects:
 rule score_hypotheses:
     """Word and character error rate of a file of hypotheses; never needs the model."""
     input:
-        hypotheses="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl",
-        decoding="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
-        manifests="results/{dataset}/manifests",
-        glm=mapping_file,
+        hypotheses="results/{run}/evaluation/leg_{leg}/{search}/{split}.jsonl",
+        decoding="results/{run}/evaluation/leg_{leg}/{search}/{split}.decoding.json",
+        manifest=decoded_manifest,
+        overlap=lambda w: f"results/{dataset_of(w)}/manifests/overlap.json",
+        glm=lambda w: mapping_file(dataset_of(w), w.split),
         script="workflow_scripts/score_hypotheses.py",
     output:
-        metrics="results/{dataset}/evaluation/leg_{leg}/{search}/{split}.json",
+        metrics="results/{run}/evaluation/leg_{leg}/{search}/{split}.json",
     log:
-        "logs/{dataset}/score_leg_{leg}_{search}_{split}.log",
+        "logs/{run}/score_leg_{leg}_{search}_{split}.log",
     conda:
         "../envs/light.yaml"
     threads: 2
     params:
         glm=lambda w, input: option("glm", input.glm),
-        language=lambda w: section(w.dataset, "text")["language"],
+        name=lambda w: w.split,
+        label=named,
+        language=lambda w: section(dataset_of(w), "text")["language"],
     shell:
         "python {input.script} --hypotheses {input.hypotheses:q} --decoding {input.decoding:q}"
-        " --manifest {input.manifests:q}/{wildcards.split}.jsonl --overlap {input.manifests:q}/overlap.json"
+        " --manifest {input.manifest:q} --overlap {input.overlap:q} --name {params.name}"
         " {params.glm} --language {params.language}"
         " --workers {threads}"
+        " --label {params.label} --log {log:q} --output {output.metrics:q}"
+
+
+rule score_split:
+    """A split's word error rate over all seeds, how far it can be trusted, and what training changed."""
+    input:
+        beam=lambda w: of_split(w.dataset, w.split, "beam"),
+        zero_shot=lambda w: of_split(w.dataset, w.split, "zero_shot"),
+        glm=lambda w: mapping_file(w.dataset, w.split),
+        script="workflow_scripts/score_split.py",
+    output:
+        metrics="results/{dataset}/evaluation/{split}.json",
+    log:
+        "logs/{dataset}/score_split_{split}.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        seeds=lambda w: list(runs(w.dataset).values()),
+        glm=lambda w, input: option("glm", input.glm),
+    shell:
+        "python {input.script} --beam {input.beam:q} --zero-shot {input.zero_shot:q} --seeds {params.seeds} {params.glm}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"
+
+
+use rule transcribe_split as transcribe_transfer with:
+    input:
+        checkpoint=lambda w: checkpoint(w.run, legs(dataset_of(w))),
+        manifest=foreign_manifest,
+        tokenizer=tokenizer_of,
+        gates=gates,
+        lm=lambda w: language_model(as_last_beam(w)),
+        texts=lambda w: training_texts(as_last_beam(w)),
+        script="workflow_scripts/transcribe_split.py",
+    output:
+        hypotheses="results/{run}/transfer/{other}/{split}.jsonl",
+        decoding="results/{run}/transfer/{other}/{split}.decoding.json",
+    log:
+        "logs/{run}/transcribe_transfer_{other}_{split}.log",
+    benchmark:
+        "benchmarks/{run}/transcribe_transfer_{other}_{split}.tsv"
+    params:
+        search=lambda w: as_json(search(as_last_beam(w))),
+        lm=lambda w, input: option("lm", input.lm),
+        texts=lambda w, input: option("training-texts", input.texts),
+        label=named,
+        tokenizer=lambda w, input: Path(input.tokenizer).parent,
+        progress=lambda w: f"results/{w.run}/runs/transcripts",
+
+
+use rule score_hypotheses as score_transfer with:
+    input:
+        hypotheses="results/{run}/transfer/{other}/{split}.jsonl",
+        decoding="results/{run}/transfer/{other}/{split}.decoding.json",
+        manifest=foreign_manifest,
+        overlap=lambda w: f"results/{dataset_of(w)}/transfer/overlap.json",
+        glm=lambda w: mapping_file(w.other, w.split),
+        script="workflow_scripts/score_hypotheses.py",
+    output:
+        metrics="results/{run}/transfer/{other}/{split}.json",
+    log:
+        "logs/{run}/score_transfer_{other}_{split}.log",
+    params:
+        glm=lambda w, input: option("glm", input.glm),
+        name=lambda w: f"test_{w.other}_{w.split}",
+        label=named,
+        language=lambda w: section(w.other, "text")["language"],
+
+
+rule compare_transfer:
+    """Find what the training of one data set shares with the test splits of the others."""
+    input:
+        manifests=lambda w: [found["manifest"] for found in learned_and_foreign(w.dataset).values()],
+        fingerprints=lambda w: fingerprint_files(learned_and_foreign(w.dataset)),
+        script="workflow_scripts/compare_splits.py",
+    output:
+        overlap="results/{dataset}/transfer/overlap.json",
+    log:
+        "logs/{dataset}/compare_transfer.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        splits=lambda w: as_json(learned_and_foreign(w.dataset)),
+    shell:
+        "python {input.script} --splits {params.splits:q} --only-learned-and-tested --allow-overlap"
+        " --label {wildcards.dataset} --log {log:q} --overlap {output.overlap:q}"

@@ -2,29 +2,30 @@
 
 
 rule track_results:
-    """Log a data set's word error rates and predictions in its run; only where W&B or TensorBoard is on."""
+    """Log a training's word error rates and predictions in its run; only where W&B or TensorBoard is on."""
     input:
-        greedy=lambda w: evaluations(w.dataset, "greedy"),
-        beam=lambda w: evaluations(w.dataset, "beam"),
-        zero_shot=lambda w: evaluations(w.dataset, "zero_shot"),
-        interim=lambda w: interim_metrics(w.dataset),
-        hypotheses=lambda w: evaluations(w.dataset, "beam", ".jsonl"),
+        greedy=lambda w: of_run(w.run, "greedy"),
+        beam=lambda w: of_run(w.run, "beam"),
+        zero_shot=lambda w: of_run(w.run, "zero_shot"),
+        interim=lambda w: interim_metrics(w.run),
+        hypotheses=lambda w: of_run(w.run, "beam", ".jsonl"),
         script="workflow_scripts/track_results.py",
     output:
-        tracked="results/{dataset}/tracked.json",
+        tracked="results/{run}/tracked.json",
     log:
-        "logs/{dataset}/track_results.log",
+        "logs/{run}/track_results.log",
     conda:
         "../envs/nemo.yaml"
     params:
         # Here it is one: a tracker that is turned on later is to get the results.
         tracking=lambda w: tracking(),
-        licensed=lambda w: "--licensed" if section(w.dataset, "source")["type"] == "switchboard" else "",
-        runs=lambda w: f"results/{w.dataset}/runs",
+        licensed=lambda w: "--licensed" if "switchboard" in {s["type"] for s in sources(dataset_of(w))} else "",
+        runs=lambda w: f"results/{w.run}/runs",
+        label=named,
     shell:
         "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
         " --interim {input.interim:q} --hypotheses {input.hypotheses:q} --tracking {params.tracking:q}"
-        " {params.licensed} --runs {params.runs:q} --label {wildcards.dataset} --log {log:q} --output {output.tracked:q}"
+        " {params.licensed} --runs {params.runs:q} --label {params.label} --log {log:q} --output {output.tracked:q}"
 
 
 rule make_dataset_table:
@@ -33,19 +34,22 @@ rule make_dataset_table:
         greedy=lambda w: evaluations(w.dataset, "greedy"),
         beam=lambda w: evaluations(w.dataset, "beam"),
         zero_shot=lambda w: evaluations(w.dataset, "zero_shot"),
-        interim=lambda w: interim_metrics(w.dataset),
+        splits=lambda w: summaries(w.dataset),
+        interim=lambda w: all_interim_metrics(w.dataset),
         tracked=lambda w: tracked(w.dataset),
         script="workflow_scripts/make_wer_table.py",
     output:
         csv="results/{dataset}/wer_table.csv",
         markdown="results/{dataset}/wer_table.md",
+        runs="results/{dataset}/runs.csv",
     log:
         "logs/{dataset}/make_dataset_table.log",
     conda:
         "../envs/light.yaml"
     shell:
         "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
-        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        " --splits {input.splits:q}"
+        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q} --runs {output.runs:q}"
 
 
 rule make_wer_table:
@@ -54,8 +58,9 @@ rule make_wer_table:
         greedy=of_all("greedy"),
         beam=of_all("beam"),
         zero_shot=of_all("zero_shot"),
-        interim=[path for name in config["datasets"] for path in interim_metrics(name)],
-        tracked=[path for name in config["datasets"] for path in tracked(name)],
+        splits=[path for name in config["datasets"] for path in summaries(name)],
+        interim=all_interim_metrics(),
+        tracked=tracked(),
         comparisons="results/comparisons.csv",
         base_models=lambda w: base_models(),
         script="workflow_scripts/make_wer_table.py",
@@ -63,6 +68,7 @@ rule make_wer_table:
     output:
         csv=report("results/wer_table.csv", "../report/wer_table.rst", "Tables", labels={"table": "word error rates"}),
         markdown="results/wer_table.md",
+        runs="results/runs.csv",
         provenance="results/provenance.json",
     log:
         "logs/make_wer_table.log",
@@ -73,7 +79,8 @@ rule make_wer_table:
         config=as_json(config),
     shell:
         "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
-        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q} &&"
+        " --splits {input.splits:q}"
+        " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q} --runs {output.runs:q} &&"
         " python {input.provenance_script} --metrics {input.greedy:q} {input.beam:q} {input.zero_shot:q}"
         " --config {resources.config:q} --base-models {input.base_models:q} --output {output.provenance:q}"
 
@@ -95,6 +102,28 @@ rule make_comparisons:
         "python {input.script} --hypotheses {input.hypotheses:q} --log {log:q} --output {output.comparisons:q}"
 
 
+rule make_transfer:
+    """Every model on the test splits of all data sets, where `evaluation.transfer` asks for it."""
+    input:
+        own=of_all("beam", ".jsonl"),
+        own_metrics=of_all("beam"),
+        foreign=[path for name in config["datasets"] for path in transfers(name, ".jsonl")],
+        metrics=[path for name in config["datasets"] for path in transfers(name, ".json")],
+        overlap=[f"results/{name}/transfer/overlap.json" for name in transferring()],
+        script="workflow_scripts/make_transfer.py",
+    output:
+        transfer=report("results/transfer.csv", "../report/transfer.rst", "Tables", labels={"table": "transfer"}),
+    log:
+        "logs/make_transfer.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        allowed=[name for name in config["datasets"] if section(name, "filter")["allow_overlap"]],
+    shell:
+        "python {input.script} --own {input.own:q} --foreign {input.foreign:q} --overlap {input.overlap:q}"
+        " --allow-overlap {params.allowed:q} --log {log:q} --output {output.transfer:q}"
+
+
 rule make_report:
     """The page: the table drawn, curves, what was dropped, where the errors are, what to listen to."""
     input:
@@ -103,9 +132,13 @@ rule make_report:
         provenance="results/provenance.json",
         hypotheses=of_all("greedy", ".jsonl") + of_all("beam", ".jsonl"),
         metrics=of_all("greedy") + of_all("beam"),
-        interim=[path for name in config["datasets"] for path in interim_metrics(name)],
-        checkpoints=[checkpoint(name, legs(name)) for name in config["datasets"]],
-        manifests=expand("results/{dataset}/manifests", dataset=config["datasets"]),
+        splits=[path for name in config["datasets"] for path in summaries(name)],
+        runs="results/runs.csv",
+        transfer=transfer_table(),
+        interim=all_interim_metrics(),
+        checkpoints=[checkpoint(run, legs(name)) for name in config["datasets"] for run in runs(name)],
+        summaries=expand("results/{dataset}/manifests/summary.json", dataset=config["datasets"]),
+        overlap=expand("results/{dataset}/manifests/overlap.json", dataset=config["datasets"]),
         suspects=suspects(),
         scored=suspects(".json"),
         script="workflow_scripts/make_report.py",
@@ -118,8 +151,10 @@ rule make_report:
         "../envs/light.yaml"
     params:
         datasets=" ".join(config["datasets"]),
+        transfer=lambda w, input: option("transfer", input.transfer),
     shell:
-        "python {input.script} --table {input.table:q} --comparisons {input.comparisons:q}"
+        "python {input.script} --table {input.table:q} --runs {input.runs:q} --comparisons {input.comparisons:q}"
+        " {params.transfer}"
         " --provenance {input.provenance:q} --results results --datasets {params.datasets}"
         " --suspects {input.suspects:q} --log {log:q}"
         " --output {output.page:q} --figures {output.figures:q}"
@@ -130,8 +165,10 @@ rule make_model_folder:
     input:
         checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
-        manifests="results/{dataset}/manifests",
-        table="results/{dataset}/wer_table.csv",
+        summary="results/{dataset}/manifests/summary.json",
+        overlap="results/{dataset}/manifests/overlap.json",
+        runs="results/{dataset}/runs.csv",
+        splits=lambda w: summaries(w.dataset),
         script="workflow_scripts/make_model_folder.py",
     output:
         model=directory("results/{dataset}/model"),
@@ -141,10 +178,12 @@ rule make_model_folder:
         "../envs/light.yaml"
     params:
         config=lambda w: as_json(card_options(w.dataset)),
+        manifests=lambda w, input: Path(input.summary).parent,
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
-        " --manifests {input.manifests:q} --table {input.table:q} --config {params.config:q}"
+        " --manifests {params.manifests:q} --table {input.runs:q} --splits {input.splits:q}"
+        " --config {params.config:q}"
         " --label {wildcards.dataset} --log {log:q} --output {output.model:q}"
 
 

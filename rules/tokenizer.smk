@@ -16,16 +16,15 @@ rule fetch_base_model:
 
 
 rule build_tokenizer:
-    """Train a tokenizer, or take the pretrained model's, and check that it spells the transcripts."""
+    """Train a tokenizer, or take the pretrained model's; end where a training with it would come to nothing."""
     input:
-        manifests="results/{dataset}/manifests",
+        manifest="results/{dataset}/manifests/train.jsonl",
         base_model=base_model,
         take_from=tokenizer_source,
         script="workflow_scripts/build_tokenizer.py",
     output:
         model="results/{dataset}/tokenizer/tokenizer.model",
         vocab="results/{dataset}/tokenizer/vocab.txt",
-        check="results/{dataset}/tokenizer/check.json",
     log:
         "logs/{dataset}/build_tokenizer.log",
     benchmark:
@@ -39,6 +38,26 @@ rule build_tokenizer:
         reinitialize=lambda w: ("--reinitialize-decoder" if section(w.dataset, "model")["reinitialize_decoder"] else ""),
         folder=lambda w, output: Path(output.model).parent,
     shell:
-        "python {input.script} --manifests {input.manifests:q} --vocab-size {params.vocab_size}"
+        "python {input.script} --manifest {input.manifest:q} --vocab-size {params.vocab_size}"
         " {params.base_model} {params.take_from} {params.reinitialize}"
         " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"
+
+
+rule check_tokenizer:
+    """Check how the tokenizer spells the transcripts of every split; its own rule, so that a new test trains nothing."""
+    input:
+        manifests=lambda w: manifests(w.dataset),
+        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        base_model=base_model,
+        script="workflow_scripts/check_tokenizer.py",
+    output:
+        check="results/{dataset}/tokenizer/check.json",
+    log:
+        "logs/{dataset}/check_tokenizer.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        base_model=lambda w, input: option("base-model", input.base_model),
+    shell:
+        "python {input.script} --manifests {input.manifests:q} --tokenizer {input.tokenizer:q} {params.base_model}"
+        " --label {wildcards.dataset} --log {log:q} --output {output.check:q}"

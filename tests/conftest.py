@@ -1,6 +1,7 @@
 """Fixtures that tests share: small corpora of speech that the tests make themselves, and the real one beside."""
 
 import io
+import json
 import os
 import random
 import shutil
@@ -50,17 +51,16 @@ def speech(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(speech, tmp_path_factory):
     """A folder with the manifests (nothing over 5 s) and the tokenizer, of 24 tokens, of the small corpus."""
-    from rnnt import files
     from rnnt.corpora import local
     from rnnt.data import manifests, tokenizers
 
     folder = tmp_path_factory.mktemp("prepared")
     for split in ("train", "test"):
-        found, _ = manifests.entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
+        found, _ = entries(local.utterances({"path": str(speech)}, split, Path()), "lower", 1, split)
         kept, _ = manifests.filter_for_training(found, 0.1, 5)
-        files.write_jsonl(folder / f"{split}.jsonl", kept)
+        manifests.write(folder / f"{split}.jsonl", kept)
     texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
-    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 24), {})
+    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 24))
     return folder
 
 
@@ -149,3 +149,62 @@ def nemo_archive(path, tokenizer, outputs=None, kind="w", changes=None):
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
     return path
+
+
+def entries(utterances, case, workers, label, rules="auto", language="en", read_samples=False):
+    """Manifest entries of a source's utterances, with a `fingerprint` where samples are read, and what cleaning did."""
+    from rnnt.data import manifests
+
+    listed, prints = manifests.listing(utterances, workers, label, read_samples)
+    found, cleaning = manifests.clean(listed, case, rules, language)
+    return [{**e, "fingerprint": f} for e, f in zip(found, prints, strict=True)] if prints else found, cleaning
+
+
+def build_manifests(folder, splits, *options, output="manifests"):
+    """Run the scripts that make a data set's manifests in `folder`, from corpus.json, to the first error.
+
+    Returns what was printed and the last exit status. `splits` are names, or lists of them.
+    """
+    corpus_json = folder / "corpus.json"
+    options = list(options)
+    listing, building, comparing = [], [], []
+    while options:
+        option = options.pop(0)
+        if option == "--headers-only":
+            listing.append(option)
+        elif option == "--allow-overlap":
+            comparing.append(option)
+        elif option == "--workers":
+            listing += [option, options[0]]
+            building += [option, options.pop(0)]
+        elif option == "--log":
+            comparing += [option, options.pop(0)]
+        else:
+            building += [option, options.pop(0)]
+    place, said, described, seen = folder / output, [], {}, set()
+
+    def run(script, *arguments):
+        done = run_script(script, *arguments)
+        said.append(done.stderr)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout, "".join(said))
+
+    for split, names in splits.items():
+        names = [names] if isinstance(names, str) else names
+        described[split] = {"manifest": str(place / f"{split}.jsonl"), "parts": []}
+        for name in names:
+            listed = place / "listings" / name
+            if name not in seen:
+                done = run("list_split", "--corpus", corpus_json, "--split", name, *listing, "--output", listed)
+                if done.returncode:
+                    return done
+            seen.add(name)
+            prefix = f"{name}/" if len(names) > 1 else ""
+            described[split]["parts"].append({"label": name, "listing": str(listed), "prefix": prefix})
+        parts, summary = json.dumps(described[split]["parts"]), place / f"summaries/{split}.json"
+        paths = ("--output", place / f"{split}.jsonl", "--summary", summary)
+        done = run("build_manifest", "--split", split, "--parts", parts, *building, *paths)
+        if done.returncode:
+            return done
+    paths = ("--overlap", place / "overlap.json", "--summary", place / "summary.json")
+    summaries = [place / f"summaries/{split}.json" for split in splits]
+    return run("compare_splits", "--splits", json.dumps(described), "--summaries", *summaries, *comparing, *paths)

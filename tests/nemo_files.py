@@ -25,7 +25,7 @@ def nvidia_like(folder: Path, texts: list[str], vocab_size: int = 40) -> Path:
     from nemo.collections.asr.models import EncDecRNNTBPEModel
     from omegaconf import OmegaConf, open_dict
 
-    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, vocab_size), {})
+    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, vocab_size))
     config = OmegaConf.load(models.architecture_file("contextnet_dummy"))
     config.tokenizer = {"dir": str(folder / "tokenizer"), "type": "bpe"}
     config.joint.update(fuse_loss_wer=True, fused_batch_size=16)

@@ -1,4 +1,4 @@
-"""Compare systems on the same test utterances: paired differences of WER, intervals and p-values.
+"""Compare systems on the same test utterances: paired differences of WER, intervals and p-values, over all seeds.
 
 For two runs, kept in two folders: --hypotheses RUN1/digits/evaluation/leg_3/beam/test.jsonl RUN2/digits/...
 """
@@ -28,7 +28,7 @@ def parser():
 
 
 def main(args):
-    systems = [load(path) for path in args.hypotheses]
+    systems = gather([load(path) for path in args.hypotheses])
     rows = [compare(a, b) for a, b in combinations(sorted(systems, key=order), 2) if are_compared(a, b)]
     files.write_text(args.output, pandas.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
     if not rows:
@@ -40,20 +40,30 @@ def main(args):
 
 
 def load(path):
-    parts = path.absolute().parts[-5:]
-    if len(parts) < 5 or parts[3] not in ORDER:
+    *place, _, leg, search, _ = path.absolute().parts
+    if len(place) < 2 or search not in ORDER:
         raise UserError(f"{path}: expected RUN/DATASET/evaluation/LEG/greedy or beam/SPLIT.jsonl")
-    dataset, _, leg, search, _ = parts
+    dataset = table.dataset_of(tuple(place))
+    up = 4 if place[-1] == dataset else 5
     rows = sorted(scoring.read(path), key=lambda row: row["id"])
-    name = SYSTEMS.get((leg.removeprefix("leg_"), search), search)
     return {
-        "run": str(path.parents[4]) if len(path.parts) > 5 else ".",
+        "run": str(path.parents[up]) if len(path.parts) > up + 1 else ".",
         "dataset": dataset,
         "split": path.stem,
-        "name": name,
+        "leg": leg,
+        "name": SYSTEMS.get((leg.removeprefix("leg_"), search), search),
         "references": [(row["id"], row["text"]) for row in rows],
         "errors": error_rate.of(rows),
     }
+
+
+def gather(found):
+    """One system of the same recipe's seeds, in the order they are given."""
+    systems = {}
+    for one in found:
+        key = (*(one[name] for name in ("run", "dataset", "split", "leg", "name")), tuple(one["references"]))
+        systems.setdefault(key, {**one, "errors": []})["errors"].append(one["errors"])
+    return [{**one, "errors": error_rate.Seeds(tuple(one["errors"]))} for one in systems.values()]
 
 
 def order(system):
@@ -65,7 +75,7 @@ def are_compared(a, b):
 
     Of two data sets in one run the beam search alone.
     """
-    if a["references"] != b["references"] or not a["errors"].words.sum():
+    if a["references"] != b["references"] or not a["errors"].rates[0].words.sum():
         return False
     if of_one_model(a, b):
         return b["name"] == "beam"
@@ -85,7 +95,7 @@ def label(system, other):
 
 
 def compare(a, b):
-    found = b["errors"].minus(a["errors"])
+    found = b["errors"].minus(a["errors"], paired=of_one_model(a, b))
     return {
         "dataset": a["dataset"],
         "split": a["split"],

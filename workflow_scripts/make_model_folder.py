@@ -16,7 +16,8 @@ def parser():
     p.add_argument("--checkpoint", type=Path, required=True, help="a finished leg: folder with model.nemo, leg.json")
     p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model, vocab.txt")
     p.add_argument("--manifests", type=Path, required=True, help="folder with summary.json, overlap.json")
-    p.add_argument("--table", type=Path, required=True, help="CSV table with the rows of the data set, --label")
+    p.add_argument("--table", type=Path, required=True, help="CSV table, a row for each seed, of the data set --label")
+    p.add_argument("--splits", type=Path, nargs="*", default=[], help="what score_split.py made of all seeds")
     p.add_argument("--config", type=json.loads, required=True, help="the data set's sections of the config, JSON")
     p.add_argument("--output", type=Path, required=True, help="folder to write: model.nemo, tokenizer/, README.md")
     return p
@@ -37,6 +38,7 @@ def main(args):
         files.read_json(args.manifests / "overlap.json"),
         table.load(args.table),
         args.config,
+        {path.stem: files.read_sealed(path) for path in args.splits},
     )
     write_folder(args.output, model, args.tokenizer, card)
     console.log.info("%s: model.nemo (%.1f MB), tokenizer, README.md", args.output, model.stat().st_size / 1e6)

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 from rnnt import console, files
+from rnnt.report import table
 
 KEYS = ("hypotheses_sha256", "checkpoint", "versions", "device", "scorer", "lm_sha256", "glm_sha256")
 
@@ -22,7 +23,9 @@ def parser():
 def main(args):
     datasets = {}
     for path in args.metrics:
-        dataset, _, leg, search, _ = path.parts[-5:]
+        *before, _, leg, search, _ = path.parts
+        dataset = table.dataset_of(tuple(before))
+        seed = "" if before[-1] == dataset else f"{before[-1]}/"
         folder = args.results / dataset
         metrics = files.read_sealed(path)
         about = datasets.setdefault(
@@ -33,7 +36,9 @@ def main(args):
                 "evaluations": {},
             },
         )
-        about["evaluations"][f"{leg}/{search}/{path.stem}"] = {key: metrics[key] for key in KEYS if key in metrics}
+        about["evaluations"][f"{seed}{leg}/{search}/{path.stem}"] = {
+            key: metrics[key] for key in KEYS if key in metrics
+        }
     code = files.code_version()
     files.write_json(
         args.output,

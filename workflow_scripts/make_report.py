@@ -10,6 +10,8 @@ def parser():
     p = console.parser(__doc__)
     p.add_argument("--table", type=Path, required=True, help="CSV file from make_wer_table.py")
     p.add_argument("--comparisons", type=Path, help="CSV file with the tests of differences; may be missing")
+    p.add_argument("--runs", type=Path, help="CSV file with the rows of each seed; may be missing")
+    p.add_argument("--transfer", type=Path, help="CSV file from make_transfer.py; may be missing")
     p.add_argument("--provenance", type=Path, help="JSON file with what the results were made from; may be missing")
     p.add_argument("--results", type=Path, required=True, help="folder with one folder per data set")
     p.add_argument("--datasets", nargs="+", required=True, metavar="NAME", help="data sets to show, in this order")
@@ -22,7 +24,9 @@ def parser():
 
 
 def main(args):
-    content = page.content(args.results, args.datasets, page.read_table(args.table, args.datasets))
+    runs = page.read_comparisons(args.runs, args.datasets)
+    content = page.content(args.results, args.datasets, page.read_table(args.table, args.datasets), runs)
+    content["transfer"] = page.transfer(args.transfer)
     content["comparisons"] = page.read_comparisons(args.comparisons, args.datasets)
     content["suspects"] = {path.parent.name: page.suspects(path) for path in args.suspects}
     content["provenance"] = page.read_if_there(args.provenance)

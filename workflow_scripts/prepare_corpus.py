@@ -1,4 +1,4 @@
-"""Fetch or make the audio of a data set; what is already there is kept."""
+"""Fetch or make the audio of a source; what is already there is kept."""
 
 import fcntl
 import hashlib
@@ -11,7 +11,7 @@ from rnnt import config, console, corpora, files
 
 def parser():
     p = console.parser(__doc__)
-    p.add_argument("--source", type=json.loads, required=True, help="the data set's `source` section, as JSON")
+    p.add_argument("--source", type=json.loads, required=True, help="the source's section of the configuration, JSON")
     p.add_argument("--splits", nargs="+", required=True, help="splits of the source that are needed")
     p.add_argument(
         "--folder", type=Path, required=True, help="where downloads go; each source gets a folder of its own"
@@ -23,10 +23,11 @@ def parser():
 
 def main(args):
     # A changed source gets another folder: audio of two sources is never mixed.
-    keys = getattr(corpora.module(args.source), "FOLDER_KEYS", args.source)
-    key = hashlib.sha256(config.as_argument({k: args.source[k] for k in keys}).encode()).hexdigest()[:10]
-    folder = args.folder / f"{args.source['type']}-{key}"
-    source = {**args.source, "splits": args.splits}
+    source = {key: value for key, value in args.source.items() if key != "rules"}
+    keys = getattr(corpora.module(source), "FOLDER_KEYS", source)
+    key = hashlib.sha256(config.as_argument({k: source[k] for k in keys}).encode()).hexdigest()[:10]
+    folder = args.folder / f"{source['type']}-{key}"
+    source["splits"] = args.splits
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

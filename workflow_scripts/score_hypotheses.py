@@ -12,7 +12,8 @@ def parser():
     p = console.parser(__doc__)
     p.add_argument("--hypotheses", type=Path, required=True, help="manifest with `pred_text`")
     p.add_argument("--manifest", type=Path, required=True, help="the split that was transcribed")
-    p.add_argument("--overlap", type=Path, help="what the splits share, from build_manifests.py")
+    p.add_argument("--overlap", type=Path, help="what the splits share, from compare_splits.py")
+    p.add_argument("--name", help="what the split is called there (default: as --manifest)")
     p.add_argument("--glm", type=Path, help="mapping file to score by as sclite does, for utterances with an `stm`")
     p.add_argument("--language", default="en", help="BCP 47 tag of the transcripts: how they are normalised")
     p.add_argument("--workers", type=int, default=1, help="processes")
@@ -27,7 +28,8 @@ def main(args):
     decoding = files.read_json(args.decoding)
     if decoding.get("hypotheses_sha256") != files.sha256(args.hypotheses):
         raise UserError(f"{args.hypotheses}: changed since it was decoded: {scoring.AGAIN}")
-    shared, split = files.read_json(args.overlap) if args.overlap else overlap.NOTHING, args.manifest.stem
+    shared = files.read_json(args.overlap) if args.overlap else overlap.NOTHING
+    split = args.name or args.manifest.stem
     seen = overlap.seen_texts(shared, split)
     metrics = scoring.score(rows, decoding, args.workers, args.glm, args.language, seen)
     metrics["shared"] = overlap.describe_split(shared, split)

@@ -39,7 +39,7 @@ def main(args):
 
 def track(args):
     """Log everything; returns what was logged where."""
-    rows, *_ = table.read(args.greedy, args.beam, args.zero_shot)
+    rows = table.rows(table.read(args.greedy, args.beam, args.zero_shot))
     step = int(rows[0]["train_steps"])
     interim = [(path.stem, files.read_sealed(path)) for path in args.interim]
     predictions = [row for path in args.hypotheses for row in scoring.predictions(path.stem, scoring.read(path))]

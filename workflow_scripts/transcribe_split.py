@@ -19,6 +19,7 @@ def parser():
     p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model")
     p.add_argument("--search", type=json.loads, required=True, help="`greedy` or `beam` of the configuration, JSON")
     p.add_argument("--lm", type=Path, help="ARPA file for n-gram fusion")
+    p.add_argument("--training-texts", type=Path, help="training manifest: its texts check the language model")
     p.add_argument("--batch-size", type=int, default=16, help="utterances decoded together")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
@@ -41,8 +42,7 @@ def main(args):
     torch.set_num_threads(args.threads - workers)
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
-    training_text = args.manifest.with_name("train.jsonl")
-    settings = decoding.set_search(model, args.search, args.lm, training_text if args.lm else None)
+    settings = decoding.set_search(model, args.search, args.lm, args.training_texts)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size)

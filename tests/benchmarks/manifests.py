@@ -38,9 +38,9 @@ def main():
         took = {}
         for samples in (False, True):
             started = time.perf_counter()
-            found, _ = manifests.entries(
-                librispeech.utterances(source, "test-other", folder), "lower", options.workers, "", read_samples=samples
-            )
+            utterances = librispeech.utterances(source, "test-other", folder)
+            listed, _ = manifests.listing(utterances, options.workers, "", read_samples=samples)
+            found, _ = manifests.clean(listed, "lower", workers=options.workers)
             manifests.write(folder / "manifest.jsonl", found)
             took[samples] = time.perf_counter() - started
         ours = took[False], (folder / "manifest.jsonl").stat().st_size

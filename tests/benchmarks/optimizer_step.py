@@ -74,7 +74,7 @@ def worker(options, transducer, checkpointing):
         letters = random.Random(0)
         words = ["".join(letters.choices(string.ascii_lowercase, k=6)) for _ in range(20000)]
         texts = [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
-        tokenizers.write(Path(folder), tokenizers.train(texts, options.vocab_size), {})
+        tokenizers.write(Path(folder), tokenizers.train(texts, options.vocab_size))
         before = status_bytes("VmRSS")
         model = models.build(options.architecture, Path(folder))
     if checkpointing:

@@ -81,7 +81,8 @@ def prepare(folder, experiment, share, seed):
     kept = {}
     for split in ("train", "validation"):
         utterances = local.utterances(experiment["source"], split, folder)
-        kept[split], _ = manifests.filter_for_training(manifests.entries(utterances, "lower", 1, split)[0], *limits)
+        found, _ = manifests.clean(manifests.listing(utterances, 1, split)[0], "lower")
+        kept[split], _ = manifests.filter_for_training(found, *limits)
     random, train = np.random.default_rng(seed), kept["train"]
     chosen = random.choice(len(train), round(share * len(train)), replace=False)
     texts = [train[index]["text"] for index in chosen]
@@ -93,7 +94,7 @@ def prepare(folder, experiment, share, seed):
     for split, rows in kept.items():
         manifests.write(folder / f"{split}.jsonl", rows)
     size = experiment["tokenizer"]["vocab_size"]
-    tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in train], size), {})
+    tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in train], size))
     return {train[index]["id"] for index in chosen}
 
 

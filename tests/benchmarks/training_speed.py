@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import transformers
 
-from rnnt import config, files
+from rnnt import config
 from rnnt.corpora import local, synthetic
 from rnnt.data import manifests, tokenizers
 from rnnt.training import legs
@@ -77,11 +77,10 @@ def prepare(folder, utterances):
     """A manifest and a tokenizer of synthetic speech."""
     source = {"corpus": "spoken_commands", "seed": 1, "utterances": {"train": utterances, "validation": 4, "test": 4}}
     synthetic.prepare(source, folder / "speech", 2, lambda iterable, *_, **__: iterable)
-    found, _ = manifests.entries(
-        local.utterances({"path": str(folder / "speech")}, "train", Path()), "lower", 1, "train"
-    )
-    files.write_jsonl(folder / "train.jsonl", found)
-    tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in found], 32), {})
+    utterances = local.utterances({"path": str(folder / "speech")}, "train", Path())
+    found, _ = manifests.clean(manifests.listing(utterances, 1, "train")[0], "lower")
+    manifests.write(folder / "train.jsonl", found)
+    tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in found], 32))
     return folder / "train.jsonl", folder / "tokenizer"
 
 

@@ -53,7 +53,7 @@ def check(module, source, split, table, data, names=()):
 
 def check_entries(found, path, names):
     """What can be read has a length and comes back from a manifest as it went in; of the rest it is said why."""
-    measured = never_worse(lambda: manifests.entries(found, "lower", 1, "split", read_samples=True)[0], names=names)
+    measured = never_worse(lambda: manifests.listing(found, 1, "split", read_samples=True)[0], names=names)
     readable = [entry for entry in measured or () if "unreadable" not in entry]
     for entry in measured or ():
         if "unreadable" in entry:

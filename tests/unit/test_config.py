@@ -217,6 +217,8 @@ def test_every_key_has_a_description_and_every_option_a_default():
         node = SCHEMA["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
         if path and path[-1] != "type":
             assert node.get("description"), path
+        for child in node.get("anyOf", []):
+            walk(child, [])
         for key, child in {**node.get("properties", {}), **node.get("patternProperties", {})}.items():
             walk(child, [*path, key])
 

@@ -46,7 +46,7 @@ def test_a_folder_may_be_called_as_anything(checkout, name):
     dataset = {"source": {"type": "local", "path": name}, "splits": splits, "max_steps": 3}
     dataset["filter"] = {"allow_overlap": True}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": dataset}}))
-    done = snakemake(folder, "--cores", "1", "results/mine/manifests", "--configfile", "mine.yaml")
+    done = snakemake(folder, "--cores", "1", "results/mine/manifests/overlap.json", "--configfile", "mine.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(manifests.read(folder / "results/mine/manifests/test.jsonl")) == 2
 
@@ -72,7 +72,7 @@ def test_all_four_corpora_become_manifests(checkout, tmp_path):
         "validation_utterances": 3,
     }
     (checkout / "mine.yaml").write_text(yaml.safe_dump({"datasets": datasets}))
-    targets = [f"results/{name}/manifests" for name in datasets]
+    targets = [f"results/{name}/manifests/overlap.json" for name in datasets]
     done = snakemake(checkout, "--cores", "2", *targets, "--configfile", "mine.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     texts = {
@@ -93,7 +93,9 @@ def test_all_four_corpora_become_manifests(checkout, tmp_path):
 
     overlay = {"datasets": {"tedlium": {**datasets["tedlium"], "text": {"rules": "none"}}}}
     (checkout / "none.yaml").write_text(yaml.safe_dump(overlay))
-    done = snakemake(checkout, "--cores", "2", "results/tedlium/manifests", "--configfile", "mine.yaml", "none.yaml")
+    done = snakemake(
+        checkout, "--cores", "2", "results/tedlium/manifests/overlap.json", "--configfile", "mine.yaml", "none.yaml"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = manifests.read(checkout / "results/tedlium/manifests/train.jsonl")
     assert [row["text"] for row in rows] == ["it 's <unk> fine", "so we don 't"]

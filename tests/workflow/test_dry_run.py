@@ -1,6 +1,7 @@
 """What a user sees before anything is computed: the plan, and what is said of a wrong configuration."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -44,7 +45,9 @@ def test_a_dry_run_needs_nothing_but_snakemake(checkout, tmp_path):
     plan = done.stdout + done.stderr
     for rule in (
         "prepare_corpus",
-        "build_manifests",
+        "list_split",
+        "build_manifest",
+        "compare_splits",
         "build_tokenizer",
         "train_leg",
         "train_kept_leg",
@@ -191,8 +194,8 @@ def test_the_audio_is_listened_to_unless_the_configuration_says_no(checkout):
     (checkout / "headers.yaml").write_text("datasets: {spoken_digits: {filter: {read_samples: false}}}\n")
     files = ("--configfile", "config/config.yaml", "headers.yaml")
     plan = snakemake(checkout, "--dry-run", "--printshellcmds", "results/wer_table.csv", *files).stdout
-    commands = [line for line in plan.splitlines() if "build_manifests.py" in line and "--corpus" in line]
-    assert sorted("--headers-only" in line for line in commands) == [False, True], commands
+    commands = [line for line in plan.splitlines() if "list_split.py --corpus" in line]
+    assert sorted("--headers-only" in line for line in commands) == 3 * [False] + 3 * [True], commands
 
 
 def test_wrong_transcripts_are_looked_for_where_and_as_far_as_the_configuration_says(checkout):
@@ -237,7 +240,7 @@ def test_a_language_is_told_to_what_depends_on_it(checkout):
     done = snakemake(checkout, "--dry-run", "--printshellcmds", *overlay)
     assert done.returncode == 0, done.stderr
     commands = [line for line in (done.stdout + done.stderr).splitlines() if "python workflow_scripts/" in line]
-    manifests = {"spoken_digits" in line: line for line in commands if "build_manifests.py" in line}
+    manifests = {"spoken_digits" in line: line for line in commands if "build_manifest.py" in line}
     assert "--language tr" in manifests[False] and "--language" not in manifests[True]
     scorings = [line for line in commands if "score_hypotheses.py" in line]
     assert len(scorings) > 4
@@ -294,3 +297,117 @@ def test_lint_and_format_are_clean(checkout):
     assert snakemake(checkout, "--lint").returncode == 0
     formatter = shutil.which("snakefmt", path=os.fspath(Path(SNAKEMAKE).parent))
     assert subprocess.run([formatter, "--check", "Snakefile", "rules"], cwd=ROOT, capture_output=True).returncode == 0
+
+
+SOURCES = """
+sources:
+  digits: &digits {type: synthetic, corpus: spoken_digits}
+  again: *digits
+  commands: {type: synthetic, corpus: spoken_commands}
+datasets:
+  one:
+    splits:
+      train: [digits/train, {split: commands/train, weight: 0.1}]
+      validation: digits/validation
+      test: digits/test
+      test_commands: commands/test
+    max_steps: 30
+  two:
+    splits: {train: commands/train, validation: {split: commands/validation, hours: 0.01}, test: again/test}
+    max_steps: 30
+"""
+
+
+def test_a_source_is_prepared_once_and_a_split_listed_once_for_all_that_draw_on_it(checkout):
+    (checkout / "mine.yaml").write_text(SOURCES)
+    plan = snakemake(checkout, "--dry-run", "--configfile", "mine.yaml").stdout
+    assert re.search(r"prepare_corpus +2\n", plan), "three sources of which two are one corpus"
+    assert re.search(r"list_split +6\n", plan) and re.search(r"build_manifest +7\n", plan)
+
+
+def test_a_source_that_gets_a_name_keeps_its_files(checkout):
+    """What `source` in a data set and a named source make is the same: nothing is listed or trained again."""
+    named = "sources: {s: &s {type: synthetic, corpus: spoken_digits}}\n"
+    splits = "splits: {{train: {0}train, validation: {0}validation, test: {0}test}}, max_steps: 30"
+    commands = []
+    for head, source, before in (("", "source: {type: synthetic, corpus: spoken_digits}, ", ""), (named, "", "s/")):
+        (checkout / "mine.yaml").write_text(f"{head}datasets: {{d: {{{source}{splits.format(before)}}}}}\n")
+        plan = snakemake(checkout, "--dry-run", "--printshellcmds", "--configfile", "mine.yaml").stdout
+        lines = [line for line in plan.splitlines() if "python workflow_scripts/" in line and "make_wer" not in line]
+        commands.append(sorted(line.replace('"label":"s/', '"label":"') for line in lines))
+    assert commands[0] == commands[1] and len(commands[0]) > 20
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("again/test", "agian/test", "datasets.two.splits.test: agian/test: there is no source agian: did you mean"),
+        (
+            "again/test",
+            "test",
+            "datasets.two.splits.test: test: expected SOURCE/SPLIT: there is no source test: sources",
+        ),
+        (
+            "again/test",
+            "again/tset",
+            "the source synthetic has no split tset (it has train, validation, test): did you",
+        ),
+        (
+            "weight: 0.1",
+            "weight: 0",
+            "datasets.one.splits.train.1.weight: expected a number above 0 and below 1, got 0",
+        ),
+        ("weight: 0.1", "weight: 0.1, hours: 1", "commands/train: hours and weight are both given: take out one"),
+        (
+            "weight: 0.1",
+            "share: 0.1",
+            "unknown key datasets.one.splits.train.1.share: known here: split, hours, weight",
+        ),
+        ("hours: 0.01", "weight: 0.5", "datasets.two.splits.validation: only train has weights: use hours"),
+        ("test: digits/test", "test: digits/train", "datasets.one.splits.test: digits/train is in train too"),
+        ("max_steps: 30\n  two", "training: {seeds: [1, 2, 1]}\n  two", "training.seeds: 1 is there twice"),
+        (
+            "max_steps: 30\n  two",
+            "training: {seeds: [1], seed: 2}\n  two",
+            "seed and seeds are both given: take out one",
+        ),
+    ],
+)
+def test_a_wrong_share_source_or_seed_is_one_clear_line(checkout, before, after, message):
+    text = SOURCES.replace(before, after)
+    assert text != SOURCES
+    (checkout / "mine.yaml").write_text(text)
+    assert message in refusal(checkout, "--configfile", "mine.yaml")
+
+
+def test_each_seed_is_a_training_of_its_own_and_the_first_is_that_of_one_seed(checkout):
+    (checkout / "seeds.yaml").write_text("training: {seeds: [1, 5]}\n")
+    target = ("--", "spoken_digits")
+    plan = snakemake(checkout, "--dry-run", "--printshellcmds", "--configfile", "seeds.yaml", *target).stdout
+    for place in ("", "/seed_5"):
+        assert f"output: results/spoken_digits{place}/checkpoints/leg_3\n" in plan
+        assert f"output: results/spoken_digits{place}/evaluation/leg_3/beam/test.jsonl, " in plan
+    trainings = [line for line in plan.splitlines() if "train_leg.py --manifest" in line]
+    assert sorted('"seed":5' in line for line in trainings) == 3 * [False] + 3 * [True]
+    alone = snakemake(checkout, "--dry-run", "--printshellcmds", *target).stdout
+    ours = [line for line in trainings if '"seed":1' in line]
+    assert ours == [line for line in alone.splitlines() if "train_leg.py --manifest" in line], (
+        "and is not trained again"
+    )
+    wrong = ("--configfile", "seeds.yaml", "--", "results/spoken_digits/seed_7/checkpoints/leg_3")
+    assert "results/spoken_digits/seed_7: no such seed: training.seeds has 1, 5" in refusal(checkout, *wrong)
+
+
+def test_every_model_is_tested_on_every_test_set_where_the_configuration_says_so(checkout):
+    done = snakemake(checkout, "--dry-run")
+    assert "results/transfer.csv" not in done.stdout and "transcribe_transfer" not in done.stdout
+    (checkout / "transfer.yaml").write_text("evaluation: {transfer: true}\n")
+    plan = snakemake(checkout, "--dry-run", "--configfile", "transfer.yaml").stdout
+    assert "output: results/spoken_digits/transfer/spoken_commands/test.jsonl, " in plan
+    assert "output: results/spoken_commands/transfer/spoken_digits/test.jsonl, " in plan
+    assert "output: results/transfer.csv\n" in plan
+    one = "datasets: {spoken_digits: {evaluation: {transfer: true}}}\n"
+    (checkout / "transfer.yaml").write_text(one)
+    plan = snakemake(checkout, "--dry-run", "--configfile", "config/config.yaml", "transfer.yaml").stdout
+    assert "results/spoken_digits/transfer/spoken_commands/test.jsonl" in plan
+    assert "results/spoken_commands/transfer/" not in plan

@@ -22,7 +22,13 @@ SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 ENV = {**os.environ, "PATH": f"{Path(SNAKEMAKE).parent}:{os.environ['PATH']}", "WANDB_API_KEY": tracked.KEY}
 
 
-BESIDE = [f"results/{name}" for name in ("wer_table.csv", "wer_table.md", "provenance.json", "comparisons.csv")]
+BESIDE = [
+    f"results/{name}" for name in ("wer_table.csv", "wer_table.md", "runs.csv", "provenance.json", "comparisons.csv")
+]
+SPLITS = [
+    f"results/{name}.json"
+    for name in ("digits/evaluation/test", *(f"recordings/evaluation/test_{n}" for n in ("clean", "other")))
+]
 TRACKED = [f"results/{dataset}/tracked.json" for dataset in ("digits", "recordings")]
 
 
@@ -180,7 +186,7 @@ def test_touching_or_checking_out_a_script_runs_nothing(run):
 def test_another_beam_size_runs_the_beam_search_and_the_table_again_and_no_more(run):
     (run / "beam.yaml").write_text("evaluation: {beam: {beam_size: 3}}\n")
     again = planned(run, "beam.yaml")
-    assert again and all("/beam/" in path or path in BESIDE + TRACKED for path in again)
+    assert again and all("/beam/" in path or path in BESIDE + TRACKED + SPLITS for path in again)
     assert "results/digits/evaluation/leg_2/beam/test.jsonl" in again
 
 
@@ -280,8 +286,23 @@ def test_an_edited_listing_starts_its_data_set_anew(run):
     listing.write_text(text.replace("one", "two", 1))
     again = planned(run)
     listing.write_text(text)
-    assert "results/recordings/corpus.json" in again
-    assert not any("results/digits" in path for path in again)
+    assert "results/recordings/manifests/train.jsonl" in again
+    assert any(re.fullmatch("results/sources/local-[0-9a-f]+/train/samples/utterances.jsonl", path) for path in again)
+    assert not any("results/digits" in path or "/validation/" in path for path in again if "evaluation" not in path)
+
+
+def test_another_test_split_is_decoded_alone(run):
+    """Nothing is trained, the tokenizer is not made anew, and no other split is listed or decoded."""
+    (run / "other.yaml").write_text("datasets: {recordings: {splits: {test_other: validation}}}\n")
+    (run / "allow.yaml").write_text("datasets: {recordings: {filter: {allow_overlap: true}}}\n")
+    again = planned(run, "other.yaml", "allow.yaml")
+    decoded = {path for path in again if path.endswith(".jsonl")}
+    assert decoded == {
+        "results/recordings/manifests/test_other.jsonl",
+        *(f"results/recordings/evaluation/leg_1/{search}/test_other.jsonl" for search in ("greedy", "beam")),
+    }
+    assert not any("checkpoints" in path or "tokenizer.model" in path or "sources" in path for path in again)
+    assert "results/recordings/manifests/overlap.json" in again and "results/wer_table.csv" in again
 
 
 def test_the_model_s_config_is_part_of_what_training_depends_on(run):
@@ -349,7 +370,8 @@ def test_a_pretrained_model_is_evaluated_untouched_and_training_that_harms_says_
                   (("tuned", "leg_0"), ("digits", "leg_2"))]  # fmt: skip
     assert [r["pred_text"] for r in hypotheses[0]] == [r["pred_text"] for r in hypotheses[1]], "the same model"
     harmed = float(row["wer_beam"]) > float(row["wer_zero_shot"])
-    assert harmed == ("training made it worse" in (run / "results/wer_table.md").read_text())
+    told = f"{row['wer_zero_shot']} % before training, {row['wer_beam']} % after, worse by "
+    assert harmed == (told in (run / "results/wer_table.md").read_text())
     provenance = json.loads((run / "results/provenance.json").read_text())
     assert provenance["base_models"] == {str(base): files.sha256(base)}
     with open(run / "results/comparisons.csv", newline="") as file:

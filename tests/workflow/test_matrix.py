@@ -17,7 +17,7 @@ import torch
 from allpairspy import AllPairs
 
 import tracked
-from conftest import ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS, entries
 from legs import OPTIONS, RUNNING, difference
 from nemo_files import nvidia_like
 from rnnt import files
@@ -84,13 +84,13 @@ def short(speech, tmp_path_factory):
     """Utterances of a second or two, a tokenizer of theirs, and a pretrained model with another vocabulary."""
     folder = tmp_path_factory.mktemp("short")
     for split in ("train", "test"):
-        found, _ = manifests.entries(local.utterances({"path": str(speech)}, split, None), "lower", 1, split)
+        found, _ = entries(local.utterances({"path": str(speech)}, split, None), "lower", 1, split)
         kept, _ = manifests.filter_for_training(found, 0.1, 2.5)
-        files.write_jsonl(folder / f"{split}.jsonl", kept[:12])
+        manifests.write(folder / f"{split}.jsonl", kept[:12])
     texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
-    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 20), {})
+    tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 20))
     base = nvidia_like(folder, [text[::-1] for text in texts], 24)
-    tokenizers.write(folder / "own", tokenizers.from_nemo(base), {})
+    tokenizers.write(folder / "own", tokenizers.from_nemo(base))
     return folder
 
 

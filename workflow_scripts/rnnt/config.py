@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import json
 import math
 import os
@@ -45,6 +46,7 @@ SHORTEST = {
     **{"zho": "zh", "chi": "zh", "khm": "km", "mya": "my", "bur": "my", "bod": "bo", "tib": "bo", "dzo": "dz"},
 }
 NAME_OF_A_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+LISTED_BEFORE = " (to change a data set of another file, list that file first: --configfile config/config.yaml YOURS)"
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
 
@@ -76,6 +78,7 @@ def validate(config: dict, schema: dict) -> dict:
     _read_off_as_a_word(config)
     _check_names(config)
     _check_values(config, "")
+    _check_seeds(config)
     validator = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
     errors = sorted(validator.iter_errors(config), key=lambda error: (error.validator == "oneOf", len(error.path)))
     if errors:
@@ -87,12 +90,60 @@ def validate(config: dict, schema: dict) -> dict:
 
 
 def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
-    """The named sections of a data set, its own overrides merged over the shared ones."""
+    """The named sections of a data set, its own overrides merged over the shared ones.
+
+    `training` has one of `seed` and `seeds`.
+    """
     own = config["datasets"][dataset]
-    return {
+    found = {
         section: _merged(config[section], own.get(section, {})) if section in SHARED_SECTIONS else own[section]
         for section in sections
     }
+    if "training" in found:
+        ours = own.get("training", {})
+        several = ours.get("seeds") or (config["training"]["seeds"] and "seed" not in ours)
+        found["training"].pop("seed" if several else "seeds", None)
+    return found
+
+
+def seeds(config: dict, dataset: str) -> list[int]:
+    """The seeds that a data set's recipe is trained with."""
+    training = dataset_config(config, dataset, "training")["training"]
+    return training["seeds"] if "seeds" in training else [training["seed"]]
+
+
+def parts(config: dict, dataset: str, split: str) -> list[dict]:
+    """The splits of sources that a data set's split is made of, and what of them.
+
+    Each has `source`, the section; `split`, its name there; `label`, its name in the data set's `splits`; `hours` or
+    `weight` where it is a share.
+    """
+    own = config["datasets"][dataset]
+    found = []
+    for share in _shares(own["splits"][split]):
+        name, _, below = share["split"].partition("/")
+        source, name = (own["source"], share["split"]) if "source" in own else (config["sources"][name], below)
+        found.append({**share, "source": source, "split": name, "label": share["split"]})
+    return found
+
+
+def drawn(config: dict, dataset: str) -> dict[str, list[dict]]:
+    """Of each split of a data set the splits of sources that it draws on: `source`, the section, and `split`."""
+    return {
+        ours: [{"source": part["source"], "split": part["split"]} for part in parts(config, dataset, ours)]
+        for ours in config["datasets"][dataset]["splits"]
+    }
+
+
+def _shares(value: str | dict | list) -> list[dict]:
+    """What a data set's split is made of, each a section."""
+    return [{"split": one} if isinstance(one, str) else one for one in (value if isinstance(value, list) else [value])]
+
+
+def source_id(source: dict) -> str:
+    """What tells a source's files from those of others: its type, and a hash of all but its cleaning rules."""
+    content = as_argument({key: value for key, value in source.items() if key != "rules"})
+    return f"{source['type']}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def _merged(shared: dict, own: dict) -> dict:
@@ -144,6 +195,19 @@ def _check_values(value, where: str) -> None:
         raise UserError(f"config: {where}: {value!a} holds a line break or a control character: take it out")
 
 
+def _check_seeds(config: dict) -> None:
+    """`seed` and `seeds` exclude one another, before defaults hide what was given."""
+    datasets = config.get("datasets")
+    sections = {"": config, **(datasets if isinstance(datasets, dict) else {})}
+    for name, section in sections.items():
+        training = section.get("training") if isinstance(section, dict) else None
+        if isinstance(training, dict) and "seed" in training and training.get("seeds") is not None:
+            raise UserError(
+                f"config: {f'datasets.{name}.' * bool(name)}training: seed and seeds are both given: take out one "
+                "(seed trains once, seeds once for each)"
+            )
+
+
 def _path(value: str, where: str) -> str:
     """A path with its `~` expanded."""
     expanded = os.path.expanduser(value)
@@ -155,6 +219,8 @@ def _path(value: str, where: str) -> str:
 def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     """What a schema cannot say: keys that exclude or need one another."""
     key = f"datasets.{name}"
+    if "source" not in dataset and not config["sources"]:
+        raise UserError(f"config: {key}.source is missing{LISTED_BEFORE}")
     for length in ("max_steps", "num_train_epochs"):
         if dataset.get(length, 0) is None:
             del dataset[length]
@@ -162,14 +228,7 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         raise UserError(f"config: {key} needs either max_steps or num_train_epochs, and not both")
     if not any(split.startswith("test") for split in dataset["splits"]):
         raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
-    kind = dataset["source"]["type"]
-    for ours, value in dataset["splits"].items():
-        for split in [value] if isinstance(value, str) else value:
-            if split.startswith("-"):
-                raise UserError(f"config: {key}.splits.{ours}: {split}: a split's name does not begin with a hyphen")
-            if kind in SPLITS and split not in SPLITS[kind].split():
-                known = SPLITS[kind].replace(" ", ", ")
-                raise UserError(f"config: {key}.splits.{ours}: the source {kind} has no split {split} (it has {known})")
+    _check_splits(config, key, dataset)
     merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
     beam = merged["evaluation"]["beam"]
     for parameter, strategies in BEAM_PARAMETERS.items():
@@ -202,6 +261,66 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         )
     if merged["training"]["precision"] == "fp16" and config["device"] == "cpu":
         raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
+    if not merged["filter"]["allow_overlap"]:
+        _check_disjoint(key, dataset["splits"])
+
+
+def _check_splits(config: dict, key: str, dataset: dict) -> None:
+    """That every split is of a source that is there, and that shares add up."""
+    for ours, value in dataset["splits"].items():
+        where, shares = f"config: {key}.splits.{ours}", _shares(value)
+        names = [share["split"] for share in shares]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{where}: {name} is named twice")
+            _check_split(config["sources"], dataset.get("source"), where, name)
+        for share in shares:
+            if {"hours", "weight"} <= share.keys():
+                raise UserError(f"{where}: {share['split']}: hours and weight are both given: take out one")
+        weights = [share["weight"] for share in shares if "weight" in share]
+        if weights and ours != "train":
+            raise UserError(f"{where}: only train has weights: use hours")
+        total = sum(weights)
+        if weights and (abs(total - 1) > 1e-6 if len(weights) == len(shares) else total >= 1):
+            wanted = (
+                "1, as every split has one" if len(weights) == len(shares) else "less than 1: the others get the rest"
+            )
+            raise UserError(f"{where}: the weights add up to {total:g}, expected {wanted}")
+
+
+def _check_split(sources: dict, own: dict | None, where: str, name: str) -> None:
+    """That a split is of the data set's own source, or of a named one, that may have it."""
+    source, _, split = name.partition("/")
+    if own is not None and source in sources and split:
+        raise UserError(
+            f"{where}: {name}: the data set has a `source` of its own, whose splits are named without it: to draw on "
+            f"{source} too, give that a name in `sources`"
+        )
+    if own is None and (source not in sources or not split):
+        near = difflib.get_close_matches(source, sources, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"sources has {', '.join(sources)}"
+        expected = "" if "/" in name else "expected SOURCE/SPLIT: "
+        raise UserError(f"{where}: {name}: {expected}there is no source {source or 'without a name'}: {hint}")
+    kind = (own or sources[source])["type"]
+    split = name if own is not None else split
+    if split.startswith("-"):
+        raise UserError(f"{where}: {name}: a split's name does not begin with a hyphen")
+    if kind in SPLITS and split not in SPLITS[kind].split():
+        near = difflib.get_close_matches(split, SPLITS[kind].split(), n=1)
+        hint = f": did you mean `{near[0]}`?" if near else ""
+        known = SPLITS[kind].replace(" ", ", ")
+        raise UserError(f"{where}: the source {kind} has no split {split} (it has {known}){hint}")
+
+
+def _check_disjoint(key: str, splits: dict) -> None:
+    """That no split is tested on that is trained or validated on, which needs no look at a recording."""
+    learned = {share["split"]: name for name, value in splits.items() if name[:4] != "test" for share in _shares(value)}
+    for name, value in splits.items():
+        if name.startswith("test") and value in learned:
+            raise UserError(
+                f"config: {key}.splits.{name}: {value} is in {learned[value]} too: the score would be of what it "
+                "has learned from: take another split, or accept it with filter.allow_overlap: true"
+            )
 
 
 def _resolve(node: dict, schema: dict) -> dict:
@@ -264,18 +383,15 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
             if k not in error.schema.get("properties", {}) and not any(re.search(p, str(k)) for p in patterns)
         )
         full = f"{where}.{unknown}" if where else str(unknown)
-        if where == "datasets":
-            return f"config: {full}: a data set's name is up to 100 lower-case letters, digits and underscores"
+        if where in ("datasets", "sources"):
+            kind = {"datasets": "data set", "sources": "source"}[where]
+            return f"config: {full}: a {kind}'s name is up to 100 lower-case letters, digits and underscores"
         near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"config: unknown key {full}: {hint}"
     if error.validator == "required":
         missing = error.message.split("'")[1]
-        hint = ""
-        if where.startswith("datasets.") and where.count(".") == 1:
-            hint = (
-                " (to change a data set of another file, list that file first: --configfile config/config.yaml YOURS)"
-            )
+        hint = LISTED_BEFORE if where.startswith("datasets.") and where.count(".") == 1 else ""
         return f"{key}{'.' if where else ': '}{missing} is missing{hint}"
     if error.validator == "type":
         expected = error.validator_value
@@ -295,6 +411,10 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
             f"{key}: expected a BCP 47 language tag such as en, pt-BR or sr-Latn, "
             f"got {json.dumps(value, ensure_ascii=False)}{hint}"
         )
+    if error.validator == "anyOf" and ".splits." in where:
+        return _explain_share(error, where)
+    if error.validator == "uniqueItems":
+        return f"{key}: {next(one for one in value if value.count(one) > 1)} is there twice"
     if error.validator == "anyOf":
         number, word = error.validator_value
         expected = f"{_article(number['type'])} above {number['exclusiveMinimum']} or `{word['const']}`"
@@ -308,6 +428,31 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
     if error.validator == "pattern":
         return f"{key}: {_shown(value)} does not fit: {' '.join(error.schema['description'].split())}"
     return f"{key}: {error.message}"
+
+
+def _explain_share(error: jsonschema.ValidationError, where: str) -> str:
+    """What is wrong with one of the splits that a split is made of."""
+    value = error.instance
+    for number, one in enumerate(value if isinstance(value, list) else [value]):
+        place = f"config: {where}" + (f".{number}" if isinstance(value, list) else "")
+        if isinstance(one, dict) and isinstance(one.get("split"), str) and one["split"]:
+            for name, most in (("hours", math.inf), ("weight", 1)):
+                share = one.get(name, 0.5)
+                if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < most:
+                    expected = "above 0" if most > 1 else "above 0 and below 1"
+                    hint = _number_hint(share, "number") if isinstance(share, str) else ""
+                    return f"{place}.{name}: expected a number {expected}, got {_shown(share)}{hint}"
+            unknown = next((key for key in one if key not in ("split", "hours", "weight")), None)
+            if unknown:
+                near = difflib.get_close_matches(str(unknown), ("split", "hours", "weight"), n=1)
+                hint = f"did you mean `{near[0]}`?" if near else "known here: split, hours, weight"
+                return f"config: unknown key {place.removeprefix('config: ')}.{unknown}: {hint}"
+        elif not isinstance(one, str) or not one:
+            hint = (
+                " (put it in quotes: YAML reads yes, no, on and off as true and false)" if one in (True, False) else ""
+            )
+            return f"{place}: expected a split's name, or {{split: NAME, hours: 10}}, got {_shown(one)}{hint}"
+    return f"config: {where}: expected a split's name or a list of them, got {_shown(value)}"
 
 
 def _shown(value) -> str:

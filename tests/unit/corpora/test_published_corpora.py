@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import trees
-from conftest import SHARED_DATA, run_script
+from conftest import SHARED_DATA, build_manifests, entries
 from rnnt import corpora
 from rnnt.corpora import common_voice, glm, librispeech, published, switchboard, tedlium
 from rnnt.data import audio, manifests
@@ -30,7 +30,7 @@ def listed(module, source, split, folder=Path("nowhere")):
     """Prepare a source and list a split, as the rules do: the manifest's entries by id."""
     source = {**source, "splits": [split]}
     module.prepare(source, folder, 1, None)
-    found, _ = manifests.entries(module.utterances(source, split, folder), "lower", 1, split)
+    found, _ = entries(module.utterances(source, split, folder), "lower", 1, split)
     return {entry["id"]: entry for entry in found}
 
 
@@ -445,9 +445,7 @@ def test_a_split_of_another_size_stops_the_manifests_and_cleaning_is_reported(tm
 
     def build():
         (tmp_path / "corpus.json").write_text(json.dumps({"source": source, "folder": str(tmp_path / "data")}))
-        splits = json.dumps({"train": ["train", "dev"], "test": "dev"})
-        arguments = ("--corpus", tmp_path / "corpus.json", "--splits", splits, "--output", tmp_path / "manifests")
-        return run_script("build_manifests", *arguments, "--allow-overlap")
+        return build_manifests(tmp_path, {"train": ["train", "dev"], "test": "dev"}, "--allow-overlap")
 
     assert build().returncode == 0
     summary = json.loads((tmp_path / "manifests/summary.json").read_text())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import run_script
+from conftest import build_manifests, entries
 from rnnt.corpora import Utterance
 from rnnt.data import audio, manifests
 from rnnt.errors import UserError
@@ -43,23 +43,10 @@ def corpus(tmp_path):
     return tmp_path
 
 
-def build(corpus, splits, *options, output="manifests"):
-    return run_script(
-        "build_manifests",
-        "--corpus",
-        corpus / "corpus.json",
-        "--splits",
-        json.dumps(splits),
-        "--output",
-        corpus / output,
-        *options,
-    )
-
-
 def test_texts_are_cleaned_by_their_language_and_what_was_dropped_is_counted(corpus):
     listing = corpus / "corpus/all/metadata.csv"
     listing.write_text("file_name,transcription\ngood.flac,ILIK İ\u00adZMİR\nlimit.flac,می\u200cخواهم\n", "utf-8")
-    done = build(corpus, {"train": "all"}, "--language", "tr")
+    done = build_manifests(corpus, {"train": "all"}, "--language", "tr")
     assert done.returncode == 0, done.stderr
     assert [row["text"] for row in manifests.read(corpus / "manifests/train.jsonl")] == ["ılık izmir", "می\u200cخواهم"]
     cleaning = json.loads((corpus / "manifests/summary.json").read_text())["train"]["cleaning"]
@@ -99,7 +86,7 @@ def unheard(tmp_path):
 
 
 def test_training_drops_what_is_damaged_by_reason_and_lists_what_sounds_wrong(unheard):
-    done = build(unheard, {"train": "all"})
+    done = build_manifests(unheard, {"train": "all"})
     assert done.returncode == 0, done.stderr
     summary = json.loads((unheard / "manifests/summary.json").read_text())["train"]
     assert {reason: size["utterances"] for reason, size in summary["dropped"].items()} == {
@@ -130,7 +117,7 @@ def test_training_drops_what_is_damaged_by_reason_and_lists_what_sounds_wrong(un
 
 
 def test_headers_alone_are_read_where_asked(unheard):
-    assert build(unheard, {"train": "all"}, "--headers-only").returncode == 0
+    assert build_manifests(unheard, {"train": "all"}, "--headers-only").returncode == 0
     summary = json.loads((unheard / "manifests/summary.json").read_text())["train"]
     assert summary["sound"].keys() == {"length not stated"} and summary["dropped"].keys() == {"cut off", "length wrong"}
 
@@ -141,7 +128,7 @@ def test_a_test_split_refuses_what_training_drops(unheard, name):
     for path in (unheard / "corpus/all").iterdir():
         if path.name not in ("metadata.csv", "good.wav", name):
             path.unlink()  # audio that no row lists ends the run too
-    done = build(unheard, {"test": "all"})
+    done = build_manifests(unheard, {"test": "all"})
     assert done.returncode == 1 and "metadata.csv:3: " in done.stderr and f"{name}: " in done.stderr
     assert "1 of 2 utterances of test would be missing from the score" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -155,7 +142,7 @@ def test_a_recording_that_utterances_share_is_read_once_for_all(tmp_path, monkey
     monkeypatch.setattr(audio, "listen", lambda path, stretches: read.append(path) or listen(path, stretches))
     talk = str(tmp_path / "talk.flac")
     segments = [Utterance(f"{n}", talk, "t", offset=float(n), duration=1.0) for n in range(10)]
-    found, _ = manifests.entries(segments[::-1], "keep", 1, "", read_samples=True)
+    found, _ = entries(segments[::-1], "keep", 1, "", read_samples=True)
     assert read == [talk] and [entry["id"] for entry in found if "problems" in entry] == ["4", "5"]
 
 
@@ -163,11 +150,11 @@ def test_a_process_that_dies_is_one_line_and_no_wait_without_end(tmp_path, monke
     monkeypatch.setattr(audio, "inspect", lambda path: os._exit(1))
     utterances = [Utterance(str(n), tone(tmp_path / f"{n}.wav", 0.1), "t") for n in range(40)]
     with pytest.raises(UserError, match="read x: a process was killed"):
-        manifests.entries(utterances, "keep", 2, "read x")
+        entries(utterances, "keep", 2, "read x")
 
 
 def test_training_keeps_up_to_20_s_and_counts_what_it_drops_by_reason(corpus):
-    done = build(corpus, {"train": "all"})
+    done = build_manifests(corpus, {"train": "all"})
     assert done.returncode == 0, done.stderr
     kept = manifests.read(corpus / "manifests/train.jsonl")
     assert [row["id"] for row in kept] == ["good", "limit"]
@@ -190,13 +177,13 @@ def test_training_keeps_up_to_20_s_and_counts_what_it_drops_by_reason(corpus):
 
 def test_a_test_split_is_whole_and_an_unreadable_utterance_in_it_is_an_error(corpus):
     listing = corpus / "corpus/all/metadata.csv"
-    done = build(corpus, {"train": "all", "test": "all"})
+    done = build_manifests(corpus, {"train": "all", "test": "all"})
     assert done.returncode == 1
     assert "metadata.csv:6" in done.stderr and "broken.flac" in done.stderr and "Traceback" not in done.stderr
     for name in ("broken.flac", "empty.wav"):
         (listing.parent / name).unlink()
         listing.write_text("\n".join(line for line in listing.read_text().splitlines() if name not in line))
-    done = build(corpus, {"train": "all", "test": "all"}, "--allow-overlap")
+    done = build_manifests(corpus, {"train": "all", "test": "all"}, "--allow-overlap")
     assert done.returncode == 0, done.stderr
     ids = [row["id"] for row in manifests.read(corpus / "manifests/test.jsonl")]
     assert ids == ["good", "limit", "long", "short", "silent_text"]
@@ -204,7 +191,7 @@ def test_a_test_split_is_whole_and_an_unreadable_utterance_in_it_is_an_error(cor
 
 def test_a_row_that_names_a_missing_file_is_an_error_with_its_line(corpus):
     (corpus / "corpus/all/long.flac").unlink()
-    done = build(corpus, {"train": "all"})
+    done = build_manifests(corpus, {"train": "all"})
     assert done.returncode == 1
     assert "metadata.csv:4: no such file" in done.stderr
 
@@ -212,14 +199,14 @@ def test_a_row_that_names_a_missing_file_is_an_error_with_its_line(corpus):
 def test_audio_that_no_row_lists_is_counted_and_an_error_in_a_test_split(corpus):
     (corpus / "corpus/all/metadata.csv").write_text("file_name,text\ngood.flac,one\n")
     told = r"split {}: 6 audio files are in no row of the listing, such as \S+/all/broken.flac"
-    done = build(corpus, {"train": "all"})
+    done = build_manifests(corpus, {"train": "all"})
     assert done.returncode == 0 and re.search(told.format("train"), done.stderr)
-    done = build(corpus, {"test_all": "all"})
+    done = build_manifests(corpus, {"test_all": "all"})
     assert done.returncode == 1 and re.search(told.format("test_all") + ".*source.allow_unlisted: true", done.stderr)
     description = json.loads((corpus / "corpus.json").read_text())
     description["source"]["allow_unlisted"] = True
     (corpus / "corpus.json").write_text(json.dumps(description))
-    done = build(corpus, {"test_all": "all"})
+    done = build_manifests(corpus, {"test_all": "all"})
     assert done.returncode == 0 and re.search(told.format("test_all"), done.stderr)
 
 
@@ -228,7 +215,7 @@ def test_a_name_in_the_other_normal_form_is_found(tmp_path, listed, there):
     listed, there = (unicodedata.normalize(form, "übung/é.wav") for form in (listed, there))
     (tmp_path / there).parent.mkdir()
     path = tone(tmp_path / there, 1)
-    ((found,), _) = manifests.entries([Utterance("a", str(tmp_path / listed), "t")], "keep", 1, "")
+    ((found,), _) = entries([Utterance("a", str(tmp_path / listed), "t")], "keep", 1, "")
     assert (found["audio_filepath"], found["duration"]) == (path, 1.0)
 
 
@@ -245,7 +232,7 @@ def test_a_name_that_can_be_no_file_is_one_line(tmp_path, name, message):
     tone(tmp_path / "x.wav", 1)
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=message):
-        manifests.entries([Utterance("a", str(tmp_path / name), "t", origin="list:7")], "keep", 1, "")
+        entries([Utterance("a", str(tmp_path / name), "t", origin="list:7")], "keep", 1, "")
 
 
 def test_a_manifest_is_read_with_the_numbers_of_its_lines(tmp_path):
@@ -274,7 +261,7 @@ def test_a_manifest_with_a_value_of_another_kind_is_none(tmp_path, key, value, m
 
 def test_a_split_with_nothing_left_says_why(corpus):
     (corpus / "corpus/all/metadata.csv").write_text("file_name,text\nlong.flac,one\nshort.flac,two\n")
-    done = build(corpus, {"train": "all"})
+    done = build_manifests(corpus, {"train": "all"})
     assert done.returncode == 1
     assert "nothing is left of 2 utterances" in done.stderr and "1 longer than 20 s" in done.stderr
 
@@ -283,7 +270,7 @@ def test_a_test_split_without_a_word_is_refused_before_anything_is_trained(corpu
     (corpus / "corpus/mute").mkdir()
     tone(corpus / "corpus/mute/x.flac", 1)
     (corpus / "corpus/mute/metadata.csv").write_text("file_name,text\nx.flac,\n")
-    done = build(corpus, {"test": "mute"})
+    done = build_manifests(corpus, {"test": "mute"})
     assert done.returncode == 1 and "split test: none of its 1 references has a word" in done.stderr
 
 
@@ -293,9 +280,7 @@ def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):
     utterances = list(local.utterances({"path": str(speech)}, "train", Path()))
     utterances = [Utterance(**{**u.__dict__, "id": f"{n}-{u.id}"}) for n in range(6) for u in utterances]
     assert len(utterances) > 200
-    (one, _), (two, _) = (
-        manifests.entries(order, "lower", w, "") for w, order in ((1, utterances), (2, utterances[::-1]))
-    )
+    (one, _), (two, _) = (entries(order, "lower", w, "") for w, order in ((1, utterances), (2, utterances[::-1])))
     assert one == two
     assert [row["id"] for row in one] == sorted(row["id"] for row in one)
 
@@ -303,23 +288,23 @@ def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):
 def test_an_id_that_occurs_twice_is_an_error(tmp_path):
     path = tone(tmp_path / "x.wav", 1)
     with pytest.raises(UserError, match="b:2: id x occurs before, in a:1"):
-        manifests.entries([Utterance("x", path, "t", origin=o) for o in ("a:1", "b:2")], "keep", 1, "")
+        entries([Utterance("x", path, "t", origin=o) for o in ("a:1", "b:2")], "keep", 1, "")
 
 
 def test_several_source_splits_make_one_training_split(corpus):
-    done = build(corpus, {"train": ["all", "all"]})
-    assert "splits.train: all is named twice" in done.stderr
+    done = build_manifests(corpus, {"train": ["all", "all"]})
+    assert "id all/good occurs before, in" in done.stderr
     (corpus / "corpus/more").mkdir()
     tone(corpus / "corpus/more/good.flac", 3)
     (corpus / "corpus/more/metadata.csv").write_text("file_name,text\ngood.flac,three\n")
-    assert build(corpus, {"train": ["all", "more"]}).returncode == 0
+    assert build_manifests(corpus, {"train": ["all", "more"]}).returncode == 0
     ids = [row["id"] for row in manifests.read(corpus / "manifests/train.jsonl")]
     assert ids == ["all/good", "all/limit", "more/good"]
 
 
 def test_a_segment_past_the_end_of_its_file_is_unreadable(tmp_path):
     path = tone(tmp_path / "talk.wav", 10)
-    (inside, outside), _ = manifests.entries(
+    (inside, outside), _ = entries(
         [Utterance("a", path, "t", offset=4, duration=6.04), Utterance("b", path, "t", offset=8, duration=5)],
         "keep",
         1,
@@ -327,7 +312,7 @@ def test_a_segment_past_the_end_of_its_file_is_unreadable(tmp_path):
     )
     assert inside["duration"] == 6.0
     assert "2.00 s after the offset, 5.00 s wanted" in outside["unreadable"]
-    (moment,), _ = manifests.entries([Utterance("a", path, "t", duration=1e-7)], "keep", 1, "")
+    (moment,), _ = entries([Utterance("a", path, "t", duration=1e-7)], "keep", 1, "")
     assert "10.00 s after the offset, 0.00 s wanted" in moment["unreadable"]  # a duration of 0 is none
 
 
@@ -375,7 +360,7 @@ def test_a_file_that_is_cut_off_behind_a_good_header_is_noticed(tmp_path, kind):
     soundfile.write(path, noise, 16000)
     assert audio.inspect(str(path))[0] == pytest.approx(10, abs=0.2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    ((found,), _) = manifests.entries([Utterance("a", str(path), "t")], "keep", 1, "")
+    ((found,), _) = entries([Utterance("a", str(path), "t")], "keep", 1, "")
     assert found["reason"] == "cut off" and "is cut off" in found["unreadable"]
     if kind != "wav":  # of which libsndfile takes the length from what is there
         with pytest.raises(UserError):
@@ -384,5 +369,5 @@ def test_a_file_that_is_cut_off_behind_a_good_header_is_noticed(tmp_path, kind):
 
 def test_a_channel_that_the_file_lacks_is_unreadable(tmp_path):
     path = tone(tmp_path / "x.wav", 1)
-    ((found,), _) = manifests.entries([Utterance("a", path, "t", channel=1)], "keep", 1, "")
+    ((found,), _) = entries([Utterance("a", path, "t", channel=1)], "keep", 1, "")
     assert "has no channel 1, only 1" in found["unreadable"]

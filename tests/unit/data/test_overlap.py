@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import soxr
 
-from conftest import SHARED_DATA, run_script
+from conftest import SHARED_DATA, build_manifests
 from rnnt import files
 from rnnt.corpora import local
 from rnnt.data import fingerprints, overlap
@@ -153,14 +153,12 @@ def test_silence_noise_and_what_is_too_short_is_like_nothing():
 
 @pytest.fixture
 def build(tmp_path):
-    """Run build_manifests.py on a local corpus; returns the finished process and what it found of train and test."""
+    """Build the manifests of a local corpus; returns the finished process and what it found of train and test."""
 
     def run(corpus, *options):
         files.write_json(tmp_path / "corpus.json", {"source": {"type": "local", "path": str(corpus)}, "folder": "x"})
-        done = run_script(
-            "build_manifests", "--corpus", tmp_path / "corpus.json", "--output", tmp_path / "manifests", "--splits",
-            json.dumps({split: split for split in ("train", "test")}), "--log", tmp_path / "logs/build.log", *options,
-        )  # fmt: skip
+        splits = {split: split for split in ("train", "test")}
+        done = build_manifests(tmp_path, splits, "--log", tmp_path / "logs/build.log", *options)
         found = tmp_path / "manifests/overlap.json"
         return done, json.loads(found.read_text())["pairs"][0] if found.exists() else None
 

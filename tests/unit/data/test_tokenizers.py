@@ -20,12 +20,18 @@ def rows(*texts):
 
 
 def build(folder, train, validation, *options):
-    files.write_jsonl(folder / "manifests/train.jsonl", rows(*train))
-    files.write_jsonl(folder / "manifests/validation.jsonl", rows(*validation))
-    files.write_jsonl(folder / "manifests/test.jsonl", rows("one ω"))
-    return run_script(
-        "build_tokenizer", "--manifests", folder / "manifests", "--output", folder / "tokenizer", *options
-    )
+    """Build the tokenizer and, where that went well, check it; returns the last that was done."""
+    texts = {"train": train, "validation": validation, "test": ["one ω"]}
+    for split, lines in texts.items():
+        files.write_jsonl(folder / f"manifests/{split}.jsonl", rows(*lines))
+    output = folder / "tokenizer"
+    done = run_script("build_tokenizer", "--manifest", folder / "manifests/train.jsonl", "--output", output, *options)
+    if done.returncode:
+        return done
+    base = options[options.index("--base-model") :][:2] if "--base-model" in options else ()
+    listed = [folder / f"manifests/{split}.jsonl" for split in texts]
+    paths = ("--tokenizer", output / "tokenizer.model", "--output", output / "check.json")
+    return run_script("check_tokenizer", "--manifests", *listed, *paths, *base)
 
 
 def test_a_tokenizer_is_written_with_its_vocabulary_and_figures(tmp_path):

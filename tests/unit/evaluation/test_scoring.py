@@ -13,7 +13,7 @@ import pytest
 from conftest import run_script
 from rnnt import files
 from rnnt.errors import UserError
-from rnnt.evaluation import error_rate, scoring
+from rnnt.evaluation import error_rate, over_seeds, scoring
 from rnnt.report import table
 
 DECODING = {
@@ -208,7 +208,8 @@ def test_the_script_takes_what_the_splits_share_into_the_metrics_and_the_table(t
         "--decoding", folder / "d.json", "--output", folder / "test.json", "--overlap", tmp_path / "overlap.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (row,), _, remarks = table.read([folder / "test.json"], [folder / "test.json"], [])
+    read = table.read([folder / "test.json"], [folder / "test.json"], [])
+    (row,), (_, *remarks) = table.rows(read), table.notes(read)
     assert row["wer_unseen_text"] == "50.00"
     told = "the text of 1 utterance of test (50.0 %, with 33.3 % of the words) is in {} too"
     assert remarks == [f"speech test: {told.format(split)}" for split in ("train", "validation")]
@@ -296,15 +297,64 @@ def test_a_sealed_file_notices_an_edit(tmp_path):
         files.read_sealed(tmp_path / "m.json")
 
 
-def test_the_table_says_what_training_made_worse_and_which_code_made_it():
-    worse = table.row("ant", "test", metrics(9), metrics(8), metrics(7.5))
-    better = table.row("bee", "test", metrics(9), metrics(8), metrics(8.5))
-    found = table.notes([better, worse], ["abc", "abc"])
-    assert found == ["ant test: training made it worse: WER 7.50 % before, 8.00 % after"]
-    assert worse["wer_zero_shot"] == "7.50"
-    found = table.notes([better], ["abc", "abd-dirty"])
+def of_table(zero_shot=(), code="abc", **wers):
+    """What the table is made of: the beam search's WER of each seed of a data set's test split."""
+    keys = [(name, "test") for name in wers]
+    beam = {key: [metrics(wer) | {"versions": {"code": code}} for wer in wers[key[0]]] for key in keys}
+    return table.Metrics(beam, beam, {key: metrics(wer) for key, wer in zip(keys, zero_shot, strict=False)}, {})
+
+
+ONE_SEED = "One seed alone was trained of {}: how far another seed would lie from it is not in the interval"
+
+
+def test_the_table_says_what_training_made_worse_which_code_made_it_and_that_there_was_one_seed():
+    made = of_table(ant=[8], bee=[8], zero_shot=(7.5, 8.5))
+    worse, single = table.notes(made)
+    assert worse == "ant test: 7.50 % before training, 8.00 % after"
+    assert single.startswith(ONE_SEED.format("ant, bee"))
+    assert [row["wer_zero_shot"] for row in table.rows(made)] == ["7.50", "8.50"]
+    made = of_table(bee=[8, 9], code="abd-dirty")
+    found = table.notes(made)
     assert "different versions of the code: abc, abd-dirty" in found[0] and "in no commit: abd-dirty" in found[1]
-    assert table.as_markdown([better], found).endswith(f"- {found[0]}\n- {found[1]}\n")
+    assert table.as_markdown(table.rows(made), found).endswith(f"- {found[0]}\n- {found[1]}\n")
+
+
+def test_what_training_made_worse_is_told_with_its_interval():
+    change = {"wer_before": 2.2, "difference": 1.4, "low": 1.1, "high": 1.8, "interval_by": "6 speakers"}
+    split = {"wer": 3.6, "change": change}
+    assert over_seeds.describe_change("libri", split) == (
+        "libri: 2.20 % before training, 3.60 % after, worse by 1.40 [1.10, 1.80]"
+    )
+    split["change"] = {**change, "low": -0.1}
+    assert over_seeds.describe_change("libri", split).endswith("worse by 1.40 [-0.10, 1.80], which may be chance")
+    split["change"] = {**change, "low": None, "interval_by": "none: two speakers"}
+    assert over_seeds.describe_change("libri", split).endswith("worse by 1.40 (no interval: two speakers)")
+    split["change"] = {**change, "difference": 0.0}
+    assert over_seeds.describe_change("libri", split) is None
+
+
+def test_a_row_is_the_mean_over_seeds_and_each_seed_has_a_row_of_its_own():
+    made = of_table(ant=[8, 9.005])
+    of_all = {"seeds": [3, 7], "wer": 8.5025, "wer_sd": 0.7106, "wer_low": 1.0, "wer_high": 22.0, "change": None}
+    made.splits["ant", "test"] = {**of_all, "interval_by": "6 speakers and 2 seeds"}
+    made.beam["ant", "test"][1]["insertions"] += 3
+    (row,) = table.rows(made)
+    assert (row["wer_beam"], row["wer_beam_sd"], row["seeds"], row["insertions"]) == ("8.50", "0.71", "2", "1.5")
+    assert (row["wer_beam_low"], row["wer_beam_high"]) == ("1.00", "22.00")
+    assert row["interval_by"] == "6 speakers and 2 seeds"
+    runs = list(csv.DictReader(io.StringIO(table.as_csv(table.runs(made), table.RUN_COLUMNS))))
+    assert [(run["seed"], run["wer_beam"], run["insertions"]) for run in runs] == [
+        ("3", "8.00", "0"),
+        ("7", "9.01", "3"),
+    ]
+    assert not any(ONE_SEED.format("ant") in note for note in table.notes(made))
+
+
+def test_a_training_s_folder_tells_its_data_set(tmp_path):
+    for folder, dataset in (("digits", "digits"), ("digits/seed_12", "digits"), ("seed_x", "seed_x")):
+        path = tmp_path / folder / "evaluation/leg_1/beam/test.json"
+        files.write_sealed(path, metrics(3))
+        assert list(table.read([path], [path], []).beam) == [(dataset, "test")]
 
 
 def metrics(wer):
@@ -367,14 +417,15 @@ def test_the_csv_file_is_the_same_to_the_byte():
     ]
     assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
         "ant,test_b,1,0.00,3,,1.00,0.50,0.25,1.00,33.33,1,0,0,20.00,1.5,1.5,"
-        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00\n',
+        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00,,\n',
         "zoo,test,1,0.00,3,9.50,12.35,10.00,5.00,20.00,33.33,1,0,0,20.00,1.5,1.5,"
-        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00\n',
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00,,\n',
     ]
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
     lines = [table.row("null", "test", metrics(1), metrics(0.5), None) | {"model": "NA"}]
+    lines[0] |= {"seeds": "1", "wer_beam_sd": ""}
     files.write_text(tmp_path / "table.csv", table.as_csv(lines))
     assert table.load(tmp_path / "table.csv") == lines
     for broken in (b"", b"dataset,split\na,b\nc,d,e\n", b"dataset,split\n\xff,b\n"):

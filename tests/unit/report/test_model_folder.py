@@ -85,7 +85,8 @@ def sections(source, **others):
     whole = config.validate(
         {"datasets": {"speech": {"source": source, "splits": splits, "max_steps": 1300}}, **others}, SCHEMA
     )
-    return config.dataset_config(whole, "speech", "source", "splits", "model", "text", "filter", "training")
+    found = config.dataset_config(whole, "speech", "model", "text", "filter", "training")
+    return {**found, "splits": config.drawn(whole, "speech")}
 
 
 LOCAL = {"type": "local", "path": "/home/somebody/recordings"}
@@ -233,7 +234,7 @@ def trained(tmp_path):
     """What the pipeline leaves of a data set; the weights are a stand-in."""
     texts = ["one two three", "four five six"]
     for folder in ("tokenizer", "other"):
-        tokenizers.write(tmp_path / folder, tokenizers.train(texts, 20 if folder == "tokenizer" else 22), {})
+        tokenizers.write(tmp_path / folder, tokenizers.train(texts, 20 if folder == "tokenizer" else 22))
     (tmp_path / "leg_3").mkdir()
     nemo_archive(tmp_path / "leg_3/model.nemo", (tmp_path / "tokenizer/tokenizer.model").read_bytes())
     files.write_json(tmp_path / "leg_3/leg.json", LEG)

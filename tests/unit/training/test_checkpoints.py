@@ -35,7 +35,7 @@ def in_legs(prepared, folder, numbers, legs, previous=None, **options):
 def test_legs_after_a_new_vocabulary_add_up(prepared, base, tmp_path, optimizer, size):
     """24 tokens are as many as the model had: by position, their state would go to other parameters in silence."""
     texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
-    tokenizers.write(tmp_path / "other", tokenizers.train(texts, size), {})
+    tokenizers.write(tmp_path / "other", tokenizers.train(texts, size))
     options = {**REMADE, "base": base, "tokenizer": tmp_path / "other", "optimizer": optimizer}
     whole, _ = in_legs(prepared, tmp_path / "whole", [1], 1, **options)
     model, _ = in_legs(prepared, tmp_path / "legs", [1, 2, 3], 3, **options)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tracked
-from conftest import SCRIPTS, SHARED_DATA
+from conftest import SCRIPTS, SHARED_DATA, entries
 from legs import OPTIONS, arguments, losses, run_leg, train, weights
 from rnnt import files
 from rnnt.corpora import local
@@ -226,7 +226,7 @@ def test_training_starts_from_a_nemo_file(prepared, tmp_path):
 def test_reinitialising_the_decoder_keeps_the_encoder_and_takes_the_tokenizer(prepared, tmp_path):
     _, done = train(prepared, tmp_path / "base", steps=1)
     texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
-    tokenizers.write(tmp_path / "other", tokenizers.train(texts, 30), {})
+    tokenizers.write(tmp_path / "other", tokenizers.train(texts, 30))
     model = models.restore(done / "model.nemo")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     models.adapt(model, tmp_path / "other", reinitialize_decoder=True)
@@ -334,10 +334,10 @@ def test_a_training_that_was_begun_does_not_end_because_wandb_is_away(prepared, 
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data here")
 def test_real_speech_is_read_at_the_model_s_rate(digits, tmp_path):
-    found, _ = manifests.entries(local.utterances({"path": str(digits)}, "test", Path()), "lower", 1, "test")
+    found, _ = entries(local.utterances({"path": str(digits)}, "test", Path()), "lower", 1, "test")
     assert len(found) == 200
     files.write_jsonl(tmp_path / "test.jsonl", found)
-    tokenizers.write(tmp_path / "tokenizer", tokenizers.train([row["text"] for row in found], 32), {})
+    tokenizers.write(tmp_path / "tokenizer", tokenizers.train([row["text"] for row in found], 32))
     dataset = batching.load_dataset(tmp_path / "test.jsonl", tmp_path / "tokenizer/tokenizer.model", 16000, tmp_path)
     for index in (0, 99, 199):
         assert len(dataset[index]["audio"]) == pytest.approx(found[index]["duration"] * 16000, abs=2)

@@ -1,18 +1,24 @@
 """NeMo manifests: which utterances a split keeps, which it drops and why.
 
-One JSON object a line (https://docs.nvidia.com/nemo-framework, "ASR manifest"), sorted by id.
+One JSON object a line (https://docs.nvidia.com/nemo-framework, "ASR manifest"), sorted by id. What a source has is
+listed once, as delivered (`listing`); a data set's manifest cleans, filters and draws from such listings.
 """
 
 from __future__ import annotations
 
 import functools
+import heapq
 import os
+import random
 import reprlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+
+import numpy as np
 
 from rnnt import files
 from rnnt.console import progress
@@ -23,29 +29,19 @@ from rnnt.errors import UserError
 EXAMPLES = 3  # of each cleaning rule, in summary.json
 LISTED = 10  # ids of each problem of the sound, in summary.json
 UNSTATED = "length not stated"
-NOT_WRITTEN = (
-    "problems",
-    "fingerprint",
-)  # of an entry: summary.json counts the one, the other finds copies
+NOT_WRITTEN = ("problems", "rules", "origin")  # of an entry: for summary.json, for its cleaning, for messages
+MANY = 20_000  # texts from which on processes are worth their start
 
 
-def entries(
-    utterances: Iterable[Utterance],
-    case: str,
-    workers: int,
-    label: str,
-    rules: str = "auto",
-    language: str = "en",
-    read_samples: bool = False,
-) -> tuple[list[dict], dict]:
-    """A manifest entry for each utterance, with `duration` from the audio's header and the cleaned `text`.
+def listing(
+    utterances: Iterable[Utterance], workers: int, label: str, read_samples: bool = False
+) -> tuple[list[dict], list[np.ndarray]]:
+    """An entry for each utterance, sorted by id, with `duration` from the audio's header and `text` as delivered.
 
-    `rules` names the cleaning rules, `auto` takes those of the utterance's corpus; `language` (BCP 47) says how
-    lower case is made. Also returns what they did: by rule the number of utterances it changed and some examples, each
-    the text before and after all cleaning.
-    `read_samples` decodes every file once, whole. An entry then has a `fingerprint`, and `problems` where there are
-    some (`audio.listen`, and UNSTATED). One whose audio can't be read has `unreadable` (what is wrong) and no
-    `duration`, and `reason` where that is known better; nothing is dropped yet.
+    `rules` are those of its corpus, `origin` the line that lists it. `read_samples` decodes every file once, whole. An
+    entry then has `problems` where there are some (`audio.listen`, and UNSTATED), and the second value is a fingerprint
+    for each entry, empty for what can't be read; without samples there is none. One whose audio can't be read has
+    `unreadable` (what is wrong) and no `duration`, and `reason` where that is known better; nothing is dropped yet.
     Raises UserError when a file is missing or an id occurs twice.
     """
     utterances = list(utterances)
@@ -56,7 +52,7 @@ def entries(
             raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
         origins[utterance.id] = utterance.origin
         by_file.setdefault(utterance.audio_filepath, []).append(utterance)
-    measure = functools.partial(_of_file, case=case, rules=rules, language=language, read_samples=read_samples)
+    measure = functools.partial(_of_file, read_samples=read_samples)
     if workers == 1 or len(by_file) < 32:
         found = list(progress(map(measure, by_file.values()), len(by_file), label, "files"))
     else:
@@ -69,26 +65,49 @@ def entries(
             raise UserError(
                 f"{label}: a process was killed: is the memory used up, or a file so damaged that its decoder crashes?"
             ) from None
-    found = [pair for file in found for pair in file]
+    found = sorted((pair for file in found for pair in file), key=lambda pair: pair[0]["id"])
     for entry, _ in found:
         if entry.get("missing"):
             raise UserError(f"{entry['origin']}: {entry['missing']}")
-    found.sort(key=lambda pair: pair[0]["id"])
-    texts = {utterance.id: utterance.text for utterance in utterances}
+    silent = np.zeros(0, np.uint32)
+    prints = [silent if mark is None else mark for _, mark in found] if read_samples else []
+    return [entry for entry, _ in found], prints
+
+
+def clean(
+    found: list[dict], case: str, rules: str = "auto", language: str = "en", workers: int = 1
+) -> tuple[list[dict], dict]:
+    """The entries of a listing with cleaned `text`, and what the cleaning did.
+
+    `rules` names the cleaning rules, `auto` takes those of the entry; `language` (BCP 47) says how lower case is made.
+    What it did is, by rule, the number of utterances it changed and some examples, each the text before and after all
+    cleaning.
+    """
+    apply = functools.partial(_clean, case=case, rules=rules, language=language)
+    if workers == 1 or len(found) < MANY:
+        done = list(map(apply, found))
+    else:
+        with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+            done = list(pool.map(apply, found, chunksize=1000))
     cleaning: dict[str, dict] = {}
-    for entry, fired in found:
+    for before, (after, fired) in zip(found, done, strict=True):
         for rule in fired:
-            done = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
-            done["utterances"] += 1
-            if len(done["examples"]) < EXAMPLES:
-                done["examples"].append([texts[entry["id"]], entry["text"]])
-    return [entry for entry, _ in found], cleaning
+            did = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
+            did["utterances"] += 1
+            if len(did["examples"]) < EXAMPLES:
+                did["examples"].append([before["text"], after["text"]])
+    return [entry for entry, _ in done], cleaning
 
 
-def _of_file(
-    utterances: list[Utterance], case: str, rules: str, language: str, read_samples: bool
-) -> list[tuple[dict, list[str]]]:
-    """The entries of the utterances of one file, which is opened once for all of them, and the rules that fired."""
+def _clean(entry: dict, case: str, rules: str, language: str) -> tuple[dict, list[str]]:
+    if "unreadable" in entry:
+        return entry, []
+    text, fired = transcripts.clean(entry["text"], case, entry["rules"] if rules == "auto" else rules, language)
+    return {**entry, "text": text}, fired
+
+
+def _of_file(utterances: list[Utterance], read_samples: bool) -> list[tuple[dict, np.ndarray | None]]:
+    """The entries and fingerprints of the utterances of one file, which is opened once for all of them."""
     listed = utterances[0].audio_filepath
     path = files.existing(listed)
     header, heard, failure = None, [None] * len(utterances), {}
@@ -102,14 +121,10 @@ def _of_file(
                 header = audio.inspect(path)
         except UserError as error:
             failure = {"unreadable": str(error)} | ({"reason": error.reason} if hasattr(error, "reason") else {})
-    found = []
-    for utterance, sound in zip(utterances, heard, strict=True):
-        entry, fired = _entry(utterance, path or listed, header, sound, failure), []
-        if "duration" in entry:
-            own = utterance.rules if rules == "auto" else rules
-            entry["text"], fired = transcripts.clean(utterance.text, case, own, language)
-        found.append((entry, fired))
-    return found
+    return [
+        (_entry(utterance, path or listed, header, sound, failure), sound and sound.fingerprint)
+        for utterance, sound in zip(utterances, heard, strict=True)
+    ]
 
 
 def _entry(
@@ -140,13 +155,12 @@ def _entry(
         entry["speaker"] = utterance.speaker
     if utterance.stm is not None:
         entry["stm"] = utterance.stm
+    entry["text"] = utterance.text
     if not header.stated:
         problems = [*problems, UNSTATED]
     if problems:
         entry["problems"] = problems
-    if sound:
-        entry["fingerprint"] = sound.fingerprint
-    return entry
+    return {**entry, "rules": utterance.rules, "origin": utterance.origin}
 
 
 def _missing(path: str) -> str:
@@ -184,6 +198,53 @@ def filter_for_training(
     return kept, dropped
 
 
+def draw(kept: list[dict], hours: float, label: str) -> tuple[list[dict], list[dict]]:
+    """At most so many hours of a split, and the entries that are left out, both in their order.
+
+    Without replacement, and the same each time. Speakers take turns, so that each has about as much of the share as
+    another, as far as it has that much. Raises UserError when the split is shorter.
+    """
+    have = sum(entry["duration"] for entry in kept)
+    if hours * 3600 > have:
+        raise UserError(
+            f"{label}: {hours:g} hours are asked for, and it has {have / 3600:.2f} (after the filter): ask for less, "
+            "or for all of it by its name alone"
+        )
+    rng = random.Random(label)
+    by_speaker: dict[str, list[dict]] = {}
+    for entry in kept:
+        by_speaker.setdefault(entry.get("speaker", ""), []).append(entry)
+    # The next is of the speaker who has the least so far.
+    turns = [(0.0, rng.random(), rng.sample(entries, len(entries))) for _, entries in sorted(by_speaker.items())]
+    heapq.heapify(turns)
+    drawn, seconds = set(), 0.0
+    while turns:
+        taken, order, entries = heapq.heappop(turns)
+        entry = entries.pop()
+        if seconds + entry["duration"] > hours * 3600:
+            break
+        drawn.add(entry["id"])
+        seconds += entry["duration"]
+        if entries:
+            heapq.heappush(turns, (taken + entry["duration"], order, entries))
+    return [e for e in kept if e["id"] in drawn], [e for e in kept if e["id"] not in drawn]
+
+
+def weigh(parts: list[tuple[list[dict], float | None]]) -> list[float]:
+    """How often an epoch has each utterance of a part, so that weighted parts have their share of its audio.
+
+    `parts` are entries and their weight. Those without are taken once; where all have a weight, an epoch is as long as
+    all of them together.
+    """
+    seconds = [sum(entry["duration"] for entry in entries) for entries, _ in parts]
+    plain = sum(length for length, (_, weight) in zip(seconds, parts, strict=True) if weight is None)
+    rest = 1 - sum(weight for _, weight in parts if weight is not None)
+    epoch = plain / rest if plain else sum(seconds)
+    return [
+        1.0 if weight is None else weight * epoch / length for length, (_, weight) in zip(seconds, parts, strict=True)
+    ]
+
+
 def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> str | None:
     if "unreadable" in entry:
         return entry.get("reason", "unreadable audio")
@@ -194,6 +255,15 @@ def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> st
     if entry["duration"] < min_duration:
         return f"shorter than {min_duration:g} s"
     return None
+
+
+def check_ids(rows: list[dict]) -> None:
+    """Raise UserError when two utterances, of rows sorted by id, have one id."""
+    for one, other in pairwise(rows):
+        if one["id"] == other["id"]:
+            raise UserError(
+                f"{other.get('origin')}: id {other['id']} occurs before, in {one.get('origin')}: rename a split"
+            )
 
 
 def summary(kept: list[dict], dropped: dict[str, list[dict]], cleaning: dict) -> dict:

@@ -21,19 +21,23 @@ ROUNDED = 0.05  # seconds: published times are rounded, so that neighbours in a 
 NOTHING = {"by_sound": False, "pairs": []}
 
 
-def find(splits: dict[str, list[dict]]) -> dict:
+def find(splits: dict[str, list[dict]], among_tests: bool = True) -> dict:
     """What each two of the splits share, `pairs`. `splits` are manifest entries by split, kept or to be scored.
 
     A recording is the same by its file, where two segments overlap in time, and by its sound, where the entries have a
-    `fingerprint` (`manifests.entries`; `by_sound`: they have): what those of two utterances have in common makes their
-    audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. Time grows with the number of
-    utterances, not with its square.
+    `fingerprint` (`manifests.listing`; `by_sound`: they have): what those of two utterances have in common makes their
+    audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. `among_tests`: two test splits
+    are compared too. Time grows with the number of utterances, not with its square.
     """
     index = functools.cache(lambda split: fingerprints.index([entry["fingerprint"] for entry in splits[split]]))
     order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
     return {
         "by_sound": all("fingerprint" in entry for entries in splits.values() for entry in entries),
-        "pairs": [_pair(one, other, splits, index) for one, other in combinations(order, 2)],
+        "pairs": [
+            _pair(one, other, splits, index)
+            for one, other in combinations(order, 2)
+            if among_tests or _kind(one) != _kind(other) == "test"
+        ],
     }
 
 

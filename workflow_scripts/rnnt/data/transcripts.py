@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import regex
@@ -278,3 +278,13 @@ def _apply(rules: list[Rule], text: str) -> tuple[str, list[str]]:
         # What is dropped may have stood between a letter and its accent.
         text = unicodedata.normalize("NFC", changed)
     return text, fired
+
+
+def case_of(texts: Iterable[str]) -> str:
+    """Which letters transcripts have: `capitals alone`, `small letters alone`, `both cases`, or `no case`."""
+    upper = lower = False
+    for text in texts:
+        upper, lower = upper or text.lower() != text, lower or text.upper() != text
+        if upper and lower:
+            return "both cases"
+    return "capitals alone" if upper else "small letters alone" if lower else "no case"

@@ -86,7 +86,8 @@ def inline(svg: str, name: str) -> str:
 def wer(rows: list[dict]) -> Figure:
     """Dot and whisker: each split's WER with beam search and its interval, greedily, and before fine-tuning.
 
-    `rows` have `label`, `beam`, `low`, `high`, `greedy` and `zero_shot`, in percent, None where not known.
+    `rows` have `label`, `beam`, `low`, `high`, `greedy`, `zero_shot`, in percent, None where not known, and `by_seed`,
+    the WER of each seed where there are several.
     """
     values = ("beam", "low", "high", "greedy", "zero_shot")
     edge = _edge(row[key] for row in rows for key in values)
@@ -98,17 +99,46 @@ def wer(rows: list[dict]) -> Figure:
                 axes.plot([min(row["low"], edge), min(row["high"], edge)], [y, y], color=SERIES[0], linewidth=2)
             _dot(axes, row["zero_shot"], y, edge, marker="D", color=SERIES[1], filled=False)
             _dot(axes, row["greedy"], y, edge, marker="s", color=SOFT, filled=False)
+            for one in row["by_seed"]:
+                _dot(axes, one, y, edge, marker="|", color=SERIES[2])
             _dot(axes, row["beam"], y, edge, marker="o", color=SERIES[0])
             axes.text(0, y - 0.28, f"{row['label']}:  {row['beam']:.2f} %", va="bottom", fontsize=9)
         keys = [
             _key("o", SERIES[0], True, "beam search, 95 % interval" if _any(rows, "low") else "beam search"),
             _key("s", SOFT, False, "greedy"),
         ]
+        if any(row["by_seed"] for row in rows):
+            keys.append(_key("|", SERIES[2], False, "each seed"))
         if _any(rows, "zero_shot"):
             keys.append(_key("D", SERIES[1], False, "before fine-tuning"))
         axes.set(xlim=(0, edge * 1.04), ylim=(len(rows) - 0.5, -0.85), yticks=[], xlabel="WER in percent")
         axes.spines["left"].set_visible(False)
         figure.legend(handles=keys, loc="outside upper left", ncols=3, fontsize=9, handletextpad=0.2, columnspacing=1)
+    return figure
+
+
+def differences(rows: list[dict]) -> Figure:
+    """Each difference of two systems, in points of percent, with its interval: left of zero the second is better.
+
+    `rows` have `label`, `difference`, `low` and `high`, the ends None where there is no interval.
+    """
+    reach = max([0.1, *(abs(v) for row in rows for v in (row["difference"], row["low"], row["high"]) if v is not None)])
+    edge = min(FULL, reach)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.52 * len(rows)))
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=1)
+        for y, row in enumerate(rows):
+            worse = row["difference"] > 0
+            color = SERIES[1] if worse else SERIES[0]
+            if row["low"] is not None:
+                axes.plot([max(row["low"], -edge), min(row["high"], edge)], [y, y], color=color, linewidth=2)
+            clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+            _points(axes, max(min(row["difference"], edge), -edge), y, "o", color, clear)
+            axes.text(-edge * 1.04, y - 0.28, f"{row['label']}:  {row['difference']:+.2f}", va="bottom", fontsize=9)
+        axes.set(xlim=(-edge * 1.04, edge * 1.04), ylim=(len(rows) - 0.5, -0.85), yticks=[])
+        axes.set_xlabel("better   ←   difference of WER in points   →   worse")
+        axes.spines["left"].set_visible(False)
     return figure
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rnnt.data import languages, overlap
 from rnnt.errors import UserError
-from rnnt.evaluation import scoring
+from rnnt.evaluation import over_seeds, scoring
 from rnnt.report import table
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -67,20 +67,30 @@ FIGURES = {
     "wer_unseen_text": "WER % of texts not trained on",
     "cer_beam": "CER %",
 }
-NEEDED = {"source", "splits", "model", "filter", "training"}  # sections of the configuration
+NEEDED = {"splits", "model", "filter", "training"}  # sections of the configuration
 
 
-def write(label: str, leg: dict, summary: dict, shared: dict, rows: list[dict[str, str]], config: dict) -> str:
+def write(
+    label: str,
+    leg: dict,
+    summary: dict,
+    shared: dict,
+    rows: list[dict[str, str]],
+    config: dict,
+    of_seeds: dict[str, dict] | None = None,
+) -> str:
     """The content of README.md: metadata and text.
 
     `leg` is the checkpoint's leg.json, `summary` and `shared` the manifests' summary.json and overlap.json, `rows` the
-    lines of the data set's table, `config` its sections of the configuration, defaults filled in.
+    lines of the data set's table, of one seed each, `config` its sections of the configuration, defaults filled in,
+    with `splits` as config.drawn gives them, `of_seeds` by test split what all seeds made of it (over_seeds.score).
     Raises UserError when they do not belong together, or the table has no WER.
     """
     missing = sorted(NEEDED - config.keys())
     if missing:
         raise UserError(f"--config: no `{missing[0]}`: it takes the data set's sections {', '.join(sorted(NEEDED))}")
-    rows = [row for row in rows if row.get("dataset") == label]
+    seed, of_seeds = str(config["training"]["seed"]), of_seeds or {}
+    rows = [row for row in rows if row.get("dataset") == label and row.get("seed", seed) in ("", seed)]
     if not rows:
         raise UserError(f"--label {label}: the table has no row of this data set")
     for row in rows:
@@ -90,6 +100,7 @@ def write(label: str, leg: dict, summary: dict, shared: dict, rows: list[dict[st
                 f"checkpoint has {leg['step']}: they do not belong together"
             )
     language = _language(config)
+    trained_on = _sources(config, "train")
     data = _metadata(label, rows, config)
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
@@ -97,8 +108,13 @@ def write(label: str, leg: dict, summary: dict, shared: dict, rows: list[dict[st
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         label=label,
         leg=leg,
-        synthetic=config["source"]["type"] == "synthetic",
-        source=_source(config["source"]),
+        synthetic=all(source["type"] == "synthetic" for source in trained_on),
+        source="; and on ".join(dict.fromkeys(map(_source, trained_on))),
+        tested_on=[
+            text for text in dict.fromkeys(map(_source, _sources(config, "test"))) if text not in _told(trained_on)
+        ],
+        changes=[line for name, found in of_seeds.items() if (line := over_seeds.describe_change(name, found))],
+        means={name: found for name, found in of_seeds.items() if len(found["seeds"]) > 1},
         base=_base(config["model"]),
         reinitialized=config["model"]["reinitialize_decoder"],
         splits=summary,
@@ -114,17 +130,30 @@ def write(label: str, leg: dict, summary: dict, shared: dict, rows: list[dict[st
         beam_strategy=rows[0]["beam_strategy"],
         beam_size=rows[0]["beam_size"],
         beam_lm=rows[0].get("beam_lm"),
-        licence=LICENCES[config["source"]["type"]],
+        licences=list(dict.fromkeys(LICENCES[source["type"]] for source in trained_on)),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
 
+def _sources(config: dict, kind: str) -> list[dict]:
+    """The sources that the splits of a kind draw on."""
+    return [part["source"] for split, parts in config["splits"].items() if split.startswith(kind) for part in parts]
+
+
+def _told(sources: list[dict]) -> set[str]:
+    return set(map(_source, sources))
+
+
+def _on_the_hub(source: dict) -> tuple[str | None, str | None]:
+    """The name of the corpus on the Hub and its configuration there, where it is there."""
+    if source["type"] == "hub" and _is_hub_name(source["name"]):
+        return source["name"], source.get("config")
+    return ON_THE_HUB.get(source["type"], (None, None))
+
+
 def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCardData:
     """The card's YAML. It names no licence: that is the choice of whoever publishes the model."""
-    source = config["source"]
-    dataset, hub_config = ON_THE_HUB.get(source["type"], (None, None))
-    if source["type"] == "hub" and _is_hub_name(source["name"]):
-        dataset, hub_config = source["name"], source.get("config")
+    datasets = [name for source in _sources(config, "train") if (name := _on_the_hub(source)[0])]
     base = config["model"]["init_from"]
     return ModelCardData(
         language=languages.primary(_language(config)),  # the Hub takes no regions and scripts here
@@ -132,24 +161,27 @@ def _metadata(label: str, rows: list[dict[str, str]], config: dict) -> ModelCard
         pipeline_tag=TASK,
         tags=[TASK, "speech", "transducer", "rnnt", "NeMo", "pytorch"],
         base_model=base if base and _is_hub_name(base) else None,
-        datasets=[dataset] if dataset else None,
+        datasets=list(dict.fromkeys(datasets)) or None,
         metrics=["wer"],
         model_name=label,
-        eval_results=[
-            EvalResult(
-                task_type=TASK,
-                task_name="Automatic Speech Recognition",
-                dataset_type=dataset or label,
-                dataset_name=f"{label} {row['split']}",
-                dataset_config=hub_config,
-                dataset_split=config["splits"].get(row["split"], row["split"]),
-                dataset_revision=source.get("revision"),
-                metric_type="wer",
-                metric_name=f"WER, %, {row['beam_strategy']}, beam size {row['beam_size']}{_fused(row)}",
-                metric_value=_word_error_rate(row),
-            )
-            for row in rows
-        ],
+        eval_results=[_result(label, row, config) for row in rows],
+    )
+
+
+def _result(label: str, row: dict[str, str], config: dict) -> EvalResult:
+    (part,) = config["splits"].get(row["split"], [{"source": {"type": "local"}, "split": row["split"]}])
+    dataset, hub_config = _on_the_hub(part["source"])
+    return EvalResult(
+        task_type=TASK,
+        task_name="Automatic Speech Recognition",
+        dataset_type=dataset or label,
+        dataset_name=f"{label} {row['split']}",
+        dataset_config=hub_config,
+        dataset_split=part["split"],
+        dataset_revision=part["source"].get("revision"),
+        metric_type="wer",
+        metric_name=f"WER, %, {row['beam_strategy']}, beam size {row['beam_size']}{_fused(row)}",
+        metric_value=_word_error_rate(row),
     )
 
 

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from rnnt import console, files
 from rnnt.data import audio, overlap
 from rnnt.errors import UserError
-from rnnt.evaluation import error_rate, scoring
+from rnnt.evaluation import error_rate, over_seeds, scoring
 from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
@@ -45,6 +45,7 @@ HEADINGS = {
     "reference_words": "words",
     "wer_zero_shot": "WER before fine-tuning %",
     "wer_greedy": "WER greedy %",
+    "wer_beam_sd": "standard deviation of seeds",
     "wer_a": "WER a %",
     "wer_b": "WER b %",
     "wer_beam": "WER beam %",
@@ -86,19 +87,40 @@ def read_if_there(path: Path | None) -> dict | None:
     return files.read_json(path) if path and path.exists() else None
 
 
-def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> dict:
-    """All that the page shows of the data sets' folders."""
+def content(
+    results: Path, datasets: list[str], rows: list[dict[str, str]], runs: Sequence[dict[str, str]] = ()
+) -> dict:
+    """All that the page shows of the data sets' folders; `runs` are the table's rows of each seed.
+
+    Of several seeds the utterances are those of the first, whose folder is the data set's.
+    """
     splits, legs = [], {}
+    seeds: dict[str, list[str]] = {}
+    for row in runs:
+        if row["seed"] not in seeds.setdefault(row["dataset"], []):
+            seeds[row["dataset"]].append(row["seed"])
     for row in rows:
         folder = results / row["dataset"]
         leg = last_leg(folder, row)
         legs[row["dataset"]] = leg
-        splits.append(one_split(folder / "evaluation" / f"leg_{leg}" / "beam", row))
+        by_seed = [number(run["wer_beam"]) for run in runs if all(run[k] == row[k] for k in ("dataset", "split"))]
+        found = one_split(folder / "evaluation" / f"leg_{leg}" / "beam", row)
+        of_all = read_if_there(folder / "evaluation" / f"{row['split']}.json")
+        change = of_all and over_seeds.describe_change(found["label"], of_all)
+        splits.append({**found, "by_seed": by_seed if len(by_seed) > 1 else [], "change": change})
+    trainings = {}
+    for name in datasets:
+        several = len(seeds.get(name, ())) > 1
+        for place, seed in enumerate(seeds.get(name, [""])):
+            folder = results / name if place == 0 else results / name / f"seed_{seed}"
+            if found := training(folder, legs[name]):
+                trainings[f"{name}, seed {seed}" if several else name] = found
     return {
         "rows": rows,
         "splits": splits,
+        "seeds": {name: found for name, found in seeds.items() if len(found) > 1},
         "worse": [split for split in splits if split["worse"]],
-        "training": {name: found for name in datasets if (found := training(results / name, legs[name]))},
+        "training": trainings,
         "manifests": {
             name: found for name in datasets if (found := read_if_there(results / name / "manifests" / "summary.json"))
         },
@@ -107,6 +129,42 @@ def content(results: Path, datasets: list[str], rows: list[dict[str, str]]) -> d
             for name in datasets
             if (found := read_if_there(results / name / "manifests" / "overlap.json"))
         },
+    }
+
+
+def transfer(path: Path | None) -> dict | None:
+    """The matrix of transfer.csv: its test splits, and of each model a cell for each; None without the file."""
+    if not path or not path.exists():
+        return None
+    rows = table.load(path)
+    tested = list(dict.fromkeys((row["dataset"], row["split"]) for row in rows))
+    models = list(dict.fromkeys(row["trained_on"] for row in rows))
+    cells = {(row["trained_on"], row["dataset"], row["split"]): row for row in rows}
+    least = {
+        key: min(
+            (number(r["wer_beam"]) for r in rows if (r["dataset"], r["split"]) == key and r["wer_beam"]), default=0
+        )
+        for key in tested
+    }
+    return {
+        "tested": [f"{dataset} / {split}" for dataset, split in tested],
+        "models": [
+            {
+                "name": model,
+                "cells": [
+                    {
+                        **row,
+                        "own": model == key[0],
+                        # The best of a column is the darkest.
+                        "shade": round(40 * (least[key] + 1) / (number(row["wer_beam"]) + 1)) if row["wer_beam"] else 0,
+                    }
+                    if (row := cells.get((model, *key)))
+                    else None
+                    for key in tested
+                ],
+            }
+            for model in models
+        ],
     }
 
 
@@ -318,11 +376,26 @@ def render(content: dict, folder: Path) -> str:
         "wer": Markup(figures.save(figures.wer(content["splits"]), folder, "wer")),
         "speed": Markup(figures.save(figures.speed(content["splits"]), folder, "wer_against_rtfx")),
     }
+    if content["comparisons"]:
+        figure = figures.differences([_difference(row) for row in content["comparisons"]])
+        drawn["differences"] = Markup(figures.save(figure, folder, "differences"))
     for name, found in content["training"].items():
         figure = figures.training(found["loss"], list(found["skipped"]), found["interim"])
-        drawn[name, "training"] = Markup(figures.save(figure, folder, f"training_{name}"))
+        file = f"training_{name}".replace(", seed ", "_seed_")
+        drawn[name, "training"] = Markup(figures.save(figure, folder, file))
     template = environment().get_template("page.html.jinja")
     return template.render(**content, figures=drawn, colors=figures.COLORS, headings=HEADINGS, kinds=KINDS)
+
+
+def _difference(row: dict[str, str]) -> dict:
+    """A line of comparisons.csv as figures.differences wants it."""
+    one_model = row["b"] in ("greedy", "beam")
+    label = (
+        f"{row['dataset']} / {row['split']}: {row['b']} against {row['a']}"
+        if one_model
+        else f"{row['b']} against {row['a']}"
+    )
+    return {"label": label, **{name: number(row[name]) for name in ("difference", "low", "high")}}
 
 
 def environment() -> jinja2.Environment:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas
 
 from rnnt import files
 from rnnt.errors import UserError
+from rnnt.evaluation import over_seeds
 
 COLUMNS = [
     "dataset",
@@ -39,7 +41,15 @@ COLUMNS = [
     "wer_glm_low",
     "wer_glm_high",
     "wer_board",
+    "seeds",
+    "wer_beam_sd",
 ]
+OF_ALL_SEEDS = ("seeds", "wer_beam_sd")  # what a row of one seed has not
+RUN_COLUMNS = ["dataset", "split", "seed", *(column for column in COLUMNS[2:] if column not in OF_ALL_SEEDS)]
+AVERAGED = {
+    *("wer", "cer", "wer_normalized", "wer_board", "wer_glm", "wer_unseen_text", "rtfx"),
+    *("substitutions", "deletions", "insertions"),
+}
 TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by"}
 EARLIER = "scored by an earlier version: `snakemake --forcerun score_hypotheses` does it anew"
 ON_THE_TERMINAL = {
@@ -52,6 +62,7 @@ ON_THE_TERMINAL = {
     "wer_beam": "WER beam %",
     "interval": "95 %",
     "interval_by": "by",
+    "wer_beam_sd": "SD of seeds",
     "wer_glm": "GLM %",
     "wer_beam_normalized": "normalised %",
     "wer_board": "board %",
@@ -61,29 +72,80 @@ ON_THE_TERMINAL = {
 }
 
 
-def read(
-    greedy: list[Path], beam: list[Path], zero_shot: list[Path]
-) -> tuple[list[dict[str, str]], list[str], list[str]]:
-    """The rows of metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, the code versions behind them, and
-    what to know of a row: what its split shares with training, why it has no normalised WER, or none as the board's.
+class Metrics(NamedTuple):
+    """What the table is made of: by data set and split the metrics of each seed, and of all seeds together."""
 
-    `greedy` and `beam` are of the same splits. Raises UserError when a file was changed since it was computed.
+    greedy: dict[tuple[str, str], list[dict]]
+    beam: dict[tuple[str, str], list[dict]]
+    zero_shot: dict[tuple[str, str], dict]
+    splits: dict[tuple[str, str], dict]
+
+
+def read(greedy: list[Path], beam: list[Path], zero_shot: list[Path], splits: list[Path] = ()) -> Metrics:
+    """Metrics files `.../DATASET/evaluation/LEG/SEARCH/SPLIT.json`, or `.../DATASET/seed_N/evaluation/...`.
+
+    `greedy` and `beam` are of the same splits and seeds, `splits` what score_split.py made of all seeds,
+    `.../DATASET/evaluation/SPLIT.json`; without, there is one seed. Raises UserError when a file was changed since it
+    was computed, or is of an earlier version.
     """
-    before = {(path.parts[-5], path.stem): files.read_sealed(path) for path in zero_shot}
-    rows, versions, remarks = [], [], []
+    found = Metrics({}, {}, {}, {})
+    for path in zero_shot:
+        found.zero_shot[dataset_of(path.parts[:-4]), path.stem] = files.read_sealed(path)
+    for path in splits:
+        found.splits[path.parts[-3], path.stem] = files.read_sealed(path)
     for greedy_path, path in zip(greedy, beam, strict=True):
-        dataset, split = path.parts[-5], path.stem
+        key = dataset_of(path.parts[:-4]), path.stem
         metrics = files.read_sealed(path)
         if "interval_by" not in metrics:
             raise UserError(f"{path}: {EARLIER}")
-        rows.append(row(dataset, split, files.read_sealed(greedy_path), metrics, before.get((dataset, split))))
-        versions += [metrics["versions"]["code"], metrics["checkpoint"]["code_version"]]
-        if metrics.get("not_normalized"):
-            remarks.append(f"{dataset} {split}: wer_beam_normalized is empty: {metrics['not_normalized']}")
-        if metrics.get("wer_board") is None:
-            remarks.append(f"{dataset} {split}: wer_board is empty: {metrics.get('no_board', EARLIER)}")
-        remarks += [f"{dataset} {split}: {line}" for line in metrics.get("shared", [])]
-    return rows, versions, sorted(remarks)
+        found.greedy.setdefault(key, []).append(files.read_sealed(greedy_path))
+        found.beam.setdefault(key, []).append(metrics)
+    return found
+
+
+def dataset_of(folder: tuple[str, ...]) -> str:
+    """The data set whose training has this folder, `.../DATASET` or `.../DATASET/seed_N`."""
+    return folder[-2] if folder[-1].startswith("seed_") and folder[-1][5:].isdigit() else folder[-1]
+
+
+def rows(found: Metrics) -> list[dict[str, str]]:
+    """The table: a row for each data set and test split, the mean over its seeds."""
+    made = []
+    for (dataset, split), beam in found.beam.items():
+        key = dataset, split
+        one = row(dataset, split, mean(found.greedy[key]), mean(beam), found.zero_shot.get(key))
+        if key in found.splits:
+            of_all = found.splits[key]
+            one |= {
+                "wer_beam_low": cell(of_all["wer_low"]),
+                "wer_beam_high": cell(of_all["wer_high"]),
+                "interval_by": of_all["interval_by"],
+                "wer_glm_low": cell(of_all.get("wer_glm_low")),
+                "wer_glm_high": cell(of_all.get("wer_glm_high")),
+                "wer_beam_sd": cell(of_all["wer_sd"]),
+            }
+        made.append(one | {"seeds": str(len(beam))})
+    return made
+
+
+def runs(found: Metrics) -> list[dict[str, str]]:
+    """A row for each seed of each data set and test split."""
+    return [
+        row(dataset, split, greedy, beam, found.zero_shot.get((dataset, split))) | {"seed": str(seed)}
+        for (dataset, split), beams in found.beam.items()
+        for greedy, beam, seed in zip(
+            found.greedy[dataset, split],
+            beams,
+            found.splits[dataset, split]["seeds"] if (dataset, split) in found.splits else [""],
+            strict=True,
+        )
+    ]
+
+
+def mean(metrics: list[dict]) -> dict:
+    """The metrics of several seeds as one: the mean of what is a rate or a count, the first's of what is not."""
+    rates = [key for key in metrics[0] if key in AVERAGED and all(one.get(key) is not None for one in metrics)]
+    return metrics[0] | {key: sum(one[key] for one in metrics) / len(metrics) for key in rates}
 
 
 def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | None) -> dict[str, str]:
@@ -106,9 +168,9 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "wer_beam_low": cell(beam["wer_low"]),
         "wer_beam_high": cell(beam["wer_high"]),
         "wer_beam_normalized": cell(beam["wer_normalized"]),
-        "substitutions": str(beam["substitutions"]),
-        "deletions": str(beam["deletions"]),
-        "insertions": str(beam["insertions"]),
+        "substitutions": f"{round(beam['substitutions'], 1):g}",
+        "deletions": f"{round(beam['deletions'], 1):g}",
+        "insertions": f"{round(beam['insertions'], 1):g}",
         "cer_beam": f"{beam['cer']:.2f}",
         "rtfx_greedy": f"{greedy['rtfx']:.1f}",
         "rtfx_beam": f"{beam['rtfx']:.1f}",
@@ -145,20 +207,46 @@ def _language_model(beam: dict, zero_shot: dict | None) -> str:
     return f"{beam['lm']} x {beam['lm_weight']:g}{without}"
 
 
-def notes(rows: list[dict[str, str]], code_versions: list[str]) -> list[str]:
-    """What a reader of the table must know: runs that training made worse, and mixed or changed code."""
-    found = [
-        f"{row['dataset']} {row['split']}: training made it worse: WER {row['wer_zero_shot']} % before, "
-        f"{row['wer_beam']} % after"
-        for row in _frame(rows).to_dict("records")
-        if row["wer_zero_shot"] and float(row["wer_beam"]) > float(row["wer_zero_shot"])
-    ]
-    versions = sorted(set(code_versions))
+def notes(found: Metrics) -> list[str]:
+    """What a reader of the table must know, a line each.
+
+    Splits that training made worse, recipes of one seed, mixed or changed code, what a split shares with training, why
+    a column is empty.
+    """
+    lines = [line for key in sorted(found.beam) if (line := _worse(found, key))]
+    single = sorted({dataset for (dataset, _), beam in found.beam.items() if len(beam) == 1})
+    if single:
+        lines.append(
+            f"One seed alone was trained of {', '.join(single)}: how far another seed would lie from it is not in the "
+            "interval (training.seeds)"
+        )
+    beams = [metrics for beam in found.beam.values() for metrics in beam]
+    versions = sorted({version for m in beams for version in (m["versions"]["code"], m["checkpoint"]["code_version"])})
     if len(versions) > 1:
-        found.append(f"The rows were computed with different versions of the code: {', '.join(versions)}")
+        lines.append(f"The rows were computed with different versions of the code: {', '.join(versions)}")
     dirty = [version for version in versions if version.endswith("-dirty")]
     if dirty:
-        found.append(f"The code had changes that are in no commit: {', '.join(dirty)}")
+        lines.append(f"The code had changes that are in no commit: {', '.join(dirty)}")
+    return lines + sorted({remark for key, beam in found.beam.items() for m in beam for remark in _remarks(key, m)})
+
+
+def _worse(found: Metrics, key: tuple[str, str]) -> str | None:
+    """A line where training made a split's WER higher."""
+    if key in found.splits:
+        return over_seeds.describe_change(" ".join(key), found.splits[key])
+    before, after = found.zero_shot.get(key, {}).get("wer"), mean(found.beam[key])["wer"]
+    if before is None or after <= before:
+        return None
+    return f"{' '.join(key)}: {before:.2f} % before training, {after:.2f} % after"
+
+
+def _remarks(key: tuple[str, str], metrics: dict) -> list[str]:
+    name = " ".join(key)
+    found = [f"{name}: {line}" for line in metrics.get("shared", [])]
+    if metrics.get("not_normalized"):
+        found.append(f"{name}: wer_beam_normalized is empty: {metrics['not_normalized']}")
+    if metrics.get("wer_board") is None:
+        found.append(f"{name}: wer_board is empty: {metrics.get('no_board', EARLIER)}")
     return found
 
 
@@ -170,9 +258,9 @@ def load(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
 
 
-def as_csv(rows: list[dict[str, str]]) -> str:
+def as_csv(rows: list[dict[str, str]], columns: list[str] = COLUMNS) -> str:
     """The table as CSV, sorted by data set and split."""
-    return _frame(rows).to_csv(index=False)
+    return _frame(rows, columns).to_csv(index=False)
 
 
 def as_markdown(rows: list[dict[str, str]], remarks: list[str]) -> str:
@@ -190,8 +278,9 @@ def excerpt(rows: list[dict[str, str]], headings: dict[str, str]) -> str:
     return _markdown(table.loc[:, [column for column in headings if (table[column] != "").any()]], headings)
 
 
-def _frame(rows: list[dict[str, str]]) -> pandas.DataFrame:
-    return pandas.DataFrame(rows, columns=COLUMNS, dtype=str).fillna("").sort_values(["dataset", "split"])
+def _frame(rows: list[dict[str, str]], columns: list[str] = COLUMNS) -> pandas.DataFrame:
+    frame = pandas.DataFrame(rows, columns=columns, dtype=str).fillna("")
+    return frame.sort_values(["dataset", "split"], kind="stable")
 
 
 def _markdown(table: pandas.DataFrame, headings: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ from rnnt.data import audio, tokenizers
 from rnnt.errors import UserError
 
 ALIKE = 0.05  # durations of one bucket: it starts with the longest and ends this share below
+ROUNDING = 1e-6  # of utterances
 BLOCK = 1 << 20  # bytes of a manifest that are read together
 FULL_BATCHES = 2  # or with so many full batches, whichever is more, so that a small corpus is shuffled too
 
@@ -55,11 +56,12 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
     import pyarrow
     import pyarrow.json
 
-    path = cache / f"{files.sha256(manifest)}.arrow"
+    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text", "part", "times")
+    # What was begun before there was one of the columns has none of it in its file.
+    path = cache / f"{files.sha256(manifest)}-{len(names)}.arrow"
     if path.is_file():
         return path
-    kinds = {"offset": pyarrow.float64(), "duration": pyarrow.float64(), "channel": pyarrow.int32()}
-    names = ("id", "audio_filepath", "offset", "duration", "channel", "speaker", "stm", "text")
+    kinds = {"channel": pyarrow.int32(), **dict.fromkeys(("offset", "duration", "times"), pyarrow.float64())}
     schema = pyarrow.schema({name: kinds.get(name, pyarrow.string()) for name in names})
     parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     cache.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,17 @@ def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(plain["duration"], dtype=float), np.array(counts, dtype=int)
 
 
+def parts(dataset) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of every utterance of a `load_dataset` its part of the split, and how often an epoch has it.
+
+    None where no part has a weight (`manifests.weigh`): then an epoch has each utterance once.
+    """
+    plain = dataset.with_format(None)
+    if all(times is None for times in plain["times"]):
+        return None
+    return np.array(plain["part"]), np.array(plain["times"], dtype=float)
+
+
 class Bucket(NamedTuple):
     """Utterances of like duration, from which batches are drawn."""
 
@@ -98,6 +111,7 @@ class Bucket(NamedTuple):
     utterances: int  # in a batch, at most
     seconds: float  # of the longest utterance
     tokens: int  # of the longest transcript
+    drawn: tuple[tuple[np.ndarray, int], ...] = ()  # indices and how many of them an epoch has; none: all, once
 
 
 def plan(
@@ -107,42 +121,74 @@ def plan(
     budget: float | None,
     frames_per_second: float,
     ranks: int = 1,
+    times: np.ndarray | None = None,
 ) -> list[Bucket]:
     """Divide a training split into buckets; every batch drawn from one keeps within the budget.
 
     `options` is the config's `training` section. With `batching: duration`, a batch padded to its longest utterance
     has at most `budget` seconds of audio and, where set, `batch_cells` lattice cells (an utterance that is over on its
     own is a batch of one). With `fixed` there is one bucket of everything and `batch_size` utterances a batch. The
-    number of batches is a multiple of `ranks`, the same in every epoch, and each utterance is in one of them.
+    number of batches is a multiple of `ranks`, the same in every epoch, and each utterance is in one of them, or in as
+    many as `times` says on an average, float [utterances].
     Raises UserError when there are more ranks than utterances.
     """
     order = np.argsort(-durations, kind="stable")
+    share = _Shares(times)
     if options["batching"] == "fixed":
-        found = [_bucket(order, options["batch_size"], durations, tokens)]
+        found = [_bucket(order, options["batch_size"], durations, tokens, share)]
     else:
         found, start = [], 0
+        before = np.cumsum(np.ones(len(order)) if times is None else times[order])  # utterances drawn, and this one
         while start < len(order):
             longest = durations[order[start]]
             utterances = max(1, int(budget / longest))
             alike = np.searchsorted(-durations[order], -longest * (1 - ALIKE), side="right")
-            end = max(alike, min(start + FULL_BATCHES * utterances, len(order)))
+            enough = FULL_BATCHES * utterances + (before[start - 1] if start else 0)
+            end = max(alike, min(np.searchsorted(before, enough - ROUNDING) + 1, len(order)))
             if options["batch_cells"]:
                 cells = math.ceil(longest * frames_per_second) * (tokens[order[start:end]].max() + 1)
                 utterances = max(1, min(utterances, int(options["batch_cells"] / cells)))
-            found.append(_bucket(order[start:end], utterances, durations, tokens))
+            found.append(_bucket(order[start:end], utterances, durations, tokens, share))
             start = end
+    found = [bucket for bucket in found if bucket.batches]
     while sum(bucket.batches for bucket in found) % ranks:
-        fullest = max(range(len(found)), key=lambda i: len(found[i].indices) / found[i].batches)
-        if found[fullest].batches == len(found[fullest].indices):
+        fullest = max(range(len(found)), key=lambda i: _drawn(found[i]) / found[i].batches)
+        if found[fullest].batches == _drawn(found[fullest]):
             raise UserError(f"{len(order)} utterances can't be shared out to {ranks} processes: use fewer")
         found[fullest] = found[fullest]._replace(batches=found[fullest].batches + 1)
     return found
 
 
-def _bucket(indices: np.ndarray, utterances: int, durations: np.ndarray, tokens: np.ndarray) -> Bucket:
-    batches = math.ceil(len(indices) / utterances)
-    most = math.ceil(len(indices) / batches)
-    return Bucket(indices, batches, most, float(durations[indices].max()), int(tokens[indices].max()))
+class _Shares:
+    """How many utterances an epoch draws of each part of a bucket: what rounding leaves is for the next bucket."""
+
+    def __init__(self, times: np.ndarray | None):
+        self.times = times
+        self.left = {} if times is None else dict.fromkeys(np.unique(times), 0.0)
+
+    def of(self, indices: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
+        found = []
+        for value in self.left:
+            same = indices[self.times[indices] == value]
+            exact = value * len(same) + self.left[value]
+            count = int(exact + ROUNDING)
+            self.left[value] = exact - count
+            if count:
+                found.append((same, count))
+        return tuple(found)
+
+
+def _bucket(indices: np.ndarray, utterances: int, durations: np.ndarray, tokens: np.ndarray, share: _Shares) -> Bucket:
+    made = Bucket(indices, 0, 0, float(durations[indices].max()), int(tokens[indices].max()), share.of(indices))
+    if share.times is not None and not made.drawn:
+        return made
+    batches = math.ceil(_drawn(made) / utterances)
+    return made._replace(batches=batches, utterances=math.ceil(_drawn(made) / batches))
+
+
+def _drawn(bucket: Bucket) -> int:
+    """Utterances that an epoch has of a bucket."""
+    return sum(count for _, count in bucket.drawn) if bucket.drawn else len(bucket.indices)
 
 
 class BatchSampler(torch.utils.data.Sampler):
@@ -162,18 +208,41 @@ class BatchSampler(torch.utils.data.Sampler):
         random = np.random.default_rng([self.seed, self.epoch])
         batches = [
             batch
-            for bucket in self.buckets
-            for batch in np.array_split(random.permutation(bucket.indices), bucket.batches)
+            for number, bucket in enumerate(self.buckets)
+            for batch in np.array_split(random.permutation(self._indices(number, bucket)), bucket.batches)
         ]
         for group in random.permutation(len(batches) // self.ranks):
             for batch in batches[group * self.ranks : (group + 1) * self.ranks]:
                 yield batch.tolist()
 
+    def _indices(self, number: int, bucket: Bucket) -> np.ndarray:
+        """What an epoch has of a bucket. Of a part that is not drawn whole it goes on where the epoch before ended."""
+        found = []
+        for part, (indices, count) in enumerate(bucket.drawn):
+            place = np.arange(self.epoch * count, (self.epoch + 1) * count)
+            for again in np.unique(place // len(indices)):
+                mixed = np.random.default_rng([self.seed, number, part, again]).permutation(indices)
+                found.append(mixed[place[place // len(indices) == again] % len(indices)])
+        return np.concatenate(found) if found else bucket.indices
+
 
 def padding(sampler: BatchSampler, durations: np.ndarray) -> float:
     """The share of an epoch's audio that is padding, 0 to 1."""
-    padded = sum(len(batch) * durations[batch].max() for batch in sampler)
-    return 1 - durations.sum() / padded
+    padded = held = 0.0
+    for batch in sampler:
+        held += durations[batch].sum()
+        padded += len(batch) * durations[batch].max()
+    return 1 - held / padded
+
+
+def shares(sampler: BatchSampler, durations: np.ndarray, parts: np.ndarray) -> dict[str, list[float]]:
+    """Of each part its share of an epoch's audio, and the least and the most that a batch has of it, 0 to 1."""
+    names, number = np.unique(parts, return_inverse=True)
+    seconds = np.array([np.bincount(number[b], durations[b], len(names)) for b in sampler])
+    of_batch = seconds / seconds.sum(axis=1, keepdims=True)
+    epoch = seconds.sum(axis=0) / seconds.sum()
+    values = np.stack([epoch, of_batch.min(axis=0), of_batch.max(axis=0)], axis=1).round(4)
+    return dict(zip(names.tolist(), values.tolist(), strict=True))
 
 
 def reader_processes(threads: int, device: str) -> int:

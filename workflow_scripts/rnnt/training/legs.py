@@ -145,13 +145,16 @@ def train(
         models.checkpoint_encoder(model)
     frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg.number, leg.legs))
     model.encoder.requires_grad_(not always_frozen)
-    flight = preflight.measure(step, options, *batching.sizes(dataset, leg.vocabulary), arguments.world_size)
+    parts, times = batching.parts(dataset) or (None, None)
+    sizes = batching.sizes(dataset, leg.vocabulary)
+    flight = preflight.measure(step, options, *sizes, arguments.world_size, times)
     budget = preflight.settle_budget(flight, run, previous)
     if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
         model.encoder.requires_grad_(False)
-        flight = preflight.measure(step, options, flight.durations, flight.tokens, arguments.world_size)
+        flight = preflight.measure(step, options, *sizes, arguments.world_size, times)
     sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size)
     padding = batching.padding(sampler, flight.durations)
+    shares = None if parts is None else batching.shares(sampler, flight.durations, parts)
     steps_per_epoch = -(-len(sampler) // (arguments.world_size * arguments.gradient_accumulation_steps))
     arguments.max_steps = total = total_steps(steps_per_epoch, leg.length)
     if total < leg.legs:
@@ -182,7 +185,7 @@ def train(
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     started = time.monotonic()
     if not resume or checkpoints.steps_done(resume) < end:
-        preflight.report(flight, budget, sampler, padding)
+        preflight.report(flight, budget, sampler, padding, shares)
         preflight.try_worst_batch(flight, budget)
         if resume:
             console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
@@ -203,6 +206,7 @@ def train(
         "batch_budget": budget,
         "batches_per_epoch": len(sampler),
         "padding": round(padding, 4),
+        **({"shares": shares} if shares else {}),
         "skipped_steps": checkpoints.skipped_steps(newest),
         "parameters": models.count_parameters(model),
         "seconds": round(time.monotonic() - started, 1),

@@ -29,6 +29,7 @@ class Flight(NamedTuple):
     tokens: np.ndarray
     ranks: int
     taken: memory.Memory
+    times: np.ndarray | None = None  # how often an epoch has each utterance, where not once
 
     @property
     def device(self) -> str:
@@ -38,7 +39,8 @@ class Flight(NamedTuple):
     def buckets(self, budget: float | None, batch_size: int | None = None) -> list[batching.Bucket]:
         """The buckets of a budget in seconds; of `batch_size` instead of the config's where batches are fixed."""
         options = {**self.options, "batch_size": batch_size or self.options["batch_size"]}
-        return batching.plan(self.durations, self.tokens, options, budget, self.taken.frames_per_second, self.ranks)
+        frames = self.taken.frames_per_second
+        return batching.plan(self.durations, self.tokens, options, budget, frames, self.ranks, self.times)
 
     def worst(self, budget: float | None) -> batching.Bucket:
         """The bucket whose largest batch takes the most memory."""
@@ -53,7 +55,9 @@ class Flight(NamedTuple):
         return memory.of_training(self.taken, memory.worst(self.taken, buckets)) <= room
 
 
-def measure(step, options: dict, durations: np.ndarray, tokens: np.ndarray, ranks: int = 1) -> Flight:
+def measure(
+    step, options: dict, durations: np.ndarray, tokens: np.ndarray, ranks: int = 1, times: np.ndarray | None = None
+) -> Flight:
     """Measure what the longest utterances take. Raises UserError when not even two of them fit."""
     longest, most = float(durations.max()), int(tokens.max())
     try:
@@ -62,7 +66,7 @@ def measure(step, options: dict, durations: np.ndarray, tokens: np.ndarray, rank
         if not _is_out_of_memory(error):
             raise
         raise UserError(f"out of memory with two utterances of {longest:.1f} s: lower filter.max_duration") from None
-    return Flight(step, options, durations, tokens, ranks, taken)
+    return Flight(step, options, durations, tokens, ranks, taken, times)
 
 
 def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | None:
@@ -98,8 +102,14 @@ def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | N
     return files.read_json(note)["batch_budget"]
 
 
-def report(flight: Flight, budget: float | None, sampler: batching.BatchSampler, padding: float) -> None:
-    """Log the batches, and the memory that training is predicted to take."""
+def report(
+    flight: Flight,
+    budget: float | None,
+    sampler: batching.BatchSampler,
+    padding: float,
+    shares: dict[str, list[float]] | None = None,
+) -> None:
+    """Log the batches, what they hold of each part where parts have weights, and the memory that training will take."""
     options, taken = flight.options, flight.taken
     if options["batching"] == "fixed":
         kind = f"{options['batch_size']} utterances"
@@ -109,6 +119,10 @@ def report(flight: Flight, budget: float | None, sampler: batching.BatchSampler,
     console.log.info(
         "%d batches an epoch of at most %s; %.1f %% of their audio is padding", len(sampler), kind, 100 * padding
     )
+    for part, (epoch, least, most) in (shares or {}).items():
+        console.log.info(
+            "%.1f %% of the audio is %s, of a batch %.0f to %.0f %%", 100 * epoch, part, 100 * least, 100 * most
+        )
     if options["batching"] == "duration" and flight.durations.max() > budget:
         console.log.warning(
             "%d utterances are longer than training.batch_budget, %g s: each is a batch of its own",
