@@ -75,6 +75,7 @@ def test_the_corpus_is_one_and_its_reference_words_are_those_before_words_are_me
         ("two b cat 1 2 b", "2b cat one 2b"),
         ("a five g phone", "a5g phone"),
         ("snowploughs pummelling 5mm", "snowplows pummeling 5 hmm"),
+        ("flÿer", "flier"),
         ("how_ever 2ok o'k", "however 2 okay okay"),
     ],
 )
