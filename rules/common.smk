@@ -18,7 +18,6 @@ from rnnt.corpora import local
 from rnnt.data import languages
 from rnnt.errors import UserError
 
-
 KINDS = ("train", "validation", "test")
 
 
@@ -104,7 +103,9 @@ def seed_of(wildcards):
     """The seed of a training's folder; ends with one line where it is not asked for."""
     known = runs(dataset_of(wildcards))
     if wildcards.run not in known:
-        sys.exit(f"error: results/{wildcards.run}: no such seed: training.seeds has {', '.join(map(str, known.values()))}")
+        sys.exit(
+            f"error: results/{wildcards.run}: no such seed: training.seeds has {', '.join(map(str, known.values()))}"
+        )
     return known[wildcards.run]
 
 
@@ -207,7 +208,9 @@ def compared(dataset, split):
 def fingerprint_files(compared):
     """The files with the fingerprints of splits that are compared, each once."""
     folders = [part["listing"] for split in compared.values() for part in split["parts"]]
-    return [f"{folder}/{name}" for folder in dict.fromkeys(folders) for name in ("fingerprints.npz", "utterances.jsonl")]
+    return [
+        f"{folder}/{name}" for folder in dict.fromkeys(folders) for name in ("fingerprints.npz", "utterances.jsonl")
+    ]
 
 
 def foreign_splits(dataset):
@@ -233,7 +236,9 @@ def transfers(dataset, suffix):
     if dataset not in transferring():
         return []
     return [
-        f"results/{run}/transfer/{other}/{split}{suffix}" for run in runs(dataset) for other, split in foreign_splits(dataset)
+        f"results/{run}/transfer/{other}/{split}{suffix}"
+        for run in runs(dataset)
+        for other, split in foreign_splits(dataset)
     ]
 
 
@@ -269,16 +274,23 @@ def source_listing(wildcards):
 
 
 def base_model(wildcards):
-    """The .nemo file that training starts from: a local file, or the download of a pretrained name."""
+    """What training starts from: a local .nemo file, the download of a pretrained name, another data set's last leg."""
     init_from = section(dataset_of(wildcards), "model")["init_from"]
     if not init_from:
         return []
     if not init_from.endswith(".nemo"):
         return f"data/base_models/{init_from}.nemo"
+    if earlier := experiment.trained_here(config, init_from):
+        return checkpoint(earlier, legs(earlier))
     path = Path(init_from)
     if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
     return as_input(str(path))
+
+
+def nemo_file(base_model):
+    """The .nemo file of what training starts from, which may be the folder of a finished leg."""
+    return f"{base_model}/model.nemo" if base_model and not str(base_model).endswith(".nemo") else base_model
 
 
 def architecture(wildcards):

@@ -13,9 +13,10 @@ rule wrap_base_model:
     conda:
         "../envs/light.yaml"
     params:
+        base_model=lambda w, input: nemo_file(input.base_model),
         name=lambda w: section(w.dataset, "model")["init_from"],
     shell:
-        "python {input.script} --base-model {input.base_model:q} --name {params.name:q}"
+        "python {input.script} --base-model {params.base_model:q} --name {params.name:q}"
         " --log {log:q} --output {output.checkpoint:q}"
 
 

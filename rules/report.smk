@@ -74,6 +74,8 @@ rule make_wer_table:
         "logs/make_wer_table.log",
     conda:
         "../envs/light.yaml"
+    params:
+        base_models=lambda w, input: [nemo_file(path) for path in input.base_models],
     resources:
         # Not a param: what changes no result must not make the table anew.
         config=as_json(config),
@@ -82,7 +84,7 @@ rule make_wer_table:
         " --splits {input.splits:q}"
         " --log {log:q} --csv {output.csv:q} --markdown {output.markdown:q} --runs {output.runs:q} &&"
         " python {input.provenance_script} --metrics {input.greedy:q} {input.beam:q} {input.zero_shot:q}"
-        " --config {resources.config:q} --base-models {input.base_models:q} --output {output.provenance:q}"
+        " --config {resources.config:q} --base-models {params.base_models:q} --output {output.provenance:q}"
 
 
 rule make_comparisons:

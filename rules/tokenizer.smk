@@ -33,8 +33,8 @@ rule build_tokenizer:
         "../envs/light.yaml"
     params:
         vocab_size=lambda w: section(w.dataset, "tokenizer")["vocab_size"],
-        base_model=lambda w, input: option("base-model", input.base_model),
-        take_from=lambda w, input: option("take-from", input.take_from),
+        base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
+        take_from=lambda w, input: option("take-from", nemo_file(input.take_from)),
         reinitialize=lambda w: ("--reinitialize-decoder" if section(w.dataset, "model")["reinitialize_decoder"] else ""),
         folder=lambda w, output: Path(output.model).parent,
     shell:
@@ -57,7 +57,7 @@ rule check_tokenizer:
     conda:
         "../envs/light.yaml"
     params:
-        base_model=lambda w, input: option("base-model", input.base_model),
+        base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
     shell:
         "python {input.script} --manifests {input.manifests:q} --tokenizer {input.tokenizer:q} {params.base_model}"
         " --label {wildcards.dataset} --log {log:q} --output {output.check:q}"

@@ -32,7 +32,7 @@ rule train_leg:
         length=lambda w: as_json(length(dataset_of(w))),
         legs=lambda w: legs(dataset_of(w)),
         label=named,
-        base_model=lambda w, input: option("base-model", input.base_model),
+        base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         previous=lambda w, input: option("previous", input.previous),
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
         run=lambda w: f"results/{w.run}/runs/leg_{w.leg}",

@@ -236,3 +236,109 @@ def test_the_readme_documents_every_key_of_the_schema():
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
     assert text == generate_readme.render(text, SCHEMA), "run: python config/generate_readme.py"
     assert "`training.learning_rate`" in text
+
+
+SEVERAL = {
+    "sources": {
+        "mine": {"type": "local", "path": "recordings", "rules": "ami"},
+        "libri": {"type": "librispeech"},
+    },
+    "datasets": {
+        "d": {
+            "splits": {
+                "train": ["mine/train", {"split": "libri/train-clean-100", "hours": 10}],
+                "validation": {"split": "libri/dev-clean", "hours": 1},
+                "test": "mine/sub/test",
+            },
+            "max_steps": 10,
+        }
+    },
+}
+
+
+def test_a_split_is_made_of_splits_of_named_sources():
+    checked = config.validate(SEVERAL, SCHEMA)
+    found = config.parts(checked, "d", "train")
+    assert [(part["label"], part["split"], part["source"]["type"], part.get("hours")) for part in found] == [
+        ("mine/train", "train", "local", None),
+        ("libri/train-clean-100", "train-clean-100", "librispeech", 10),
+    ]
+    assert [part["split"] for part in config.parts(checked, "d", "test")] == ["sub/test"], "a folder in a folder"
+    assert config.drawn(checked, "d")["validation"] == [{"source": found[1]["source"], "split": "dev-clean"}]
+
+
+def test_a_source_is_told_by_all_but_its_cleaning_rules():
+    mine = {"type": "local", "path": "a"}
+    assert config.source_id(mine) == config.source_id({**mine, "rules": "ami"})
+    assert config.source_id(mine) != config.source_id({**mine, "path": "b"})
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "seeds"),
+    [
+        ({}, {}, [1]),
+        ({"seed": 4}, {}, [4]),
+        ({"seeds": [3, 5]}, {}, [3, 5]),
+        ({"seeds": [3, 5]}, {"seed": 7}, [7]),
+        ({"seed": 4}, {"seeds": [2, 1]}, [2, 1]),
+        ({"seeds": None, "seed": 4}, {}, [4]),
+    ],
+)
+def test_a_data_set_s_seed_or_seeds_replace_the_shared_ones(shared, own, seeds):
+    given = changed("training", shared)
+    given["datasets"]["digits"]["training"] = own
+    checked = config.validate(given, SCHEMA)
+    assert config.seeds(checked, "digits") == seeds
+    training = config.dataset_config(checked, "digits", "training")["training"]
+    assert ("seed" in training) != ("seeds" in training)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"train": [{"split": "mine/a", "weight": 0.6}, {"split": "mine/b", "weight": 0.6}]},
+            "add up to 1.2, expected 1",
+        ),
+        ({"train": ["mine/c", {"split": "mine/a", "weight": 0.6}, {"split": "mine/b", "weight": 0.5}]}, "less than 1"),
+        ({"train": ["mine/a", {"split": "mine/a", "hours": 1}]}, "splits.train: mine/a is named twice"),
+        ({"train": [3]}, "splits.train.0: expected a split's name, or {split: NAME, hours: 10}, got 3"),
+        ({"train": []}, "splits.train: expected a split's name or a list of them, got []"),
+        ({"train": {"split": "mine/a", "hours": "1e1"}}, "hours: expected a number above 0, got"),
+        (
+            {"train": {"split": "mine/a", "weigth": 0.1}},
+            "unknown key datasets.d.splits.train.weigth: did you mean `weight`?",
+        ),
+        ({"test": {"split": "mine/a", "hours": 1}}, "splits.test: expected a"),
+        ({"test": "libri/test-claen"}, "no split test-claen (it has train-clean-100"),
+        ({"validation": "libri/train-clean-100", "test": "libri/train-clean-100"}, "is in validation too"),
+    ],
+)
+def test_a_share_that_can_t_be_is_one_line(splits, message):
+    given = copy.deepcopy(SEVERAL)
+    given["datasets"]["d"]["splits"] |= splits
+    with pytest.raises(UserError) as error:
+        config.validate(given, SCHEMA)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_data_set_has_a_source_of_its_own_or_draws_on_named_ones():
+    given = copy.deepcopy(SEVERAL)
+    given["datasets"]["d"] |= {"source": {"type": "local", "path": "x"}}
+    with pytest.raises(UserError, match=r"mine/train: the data set has a `source` of its own.*give that a name"):
+        config.validate(given, SCHEMA)
+    given["sources"]["Mine"] = {"type": "local", "path": "x"}
+    with pytest.raises(UserError, match="sources.Mine: a source's name is up to 100 lower-case letters"):
+        config.validate(given, SCHEMA)
+
+
+def test_a_training_may_start_from_another_data_set_s_model_and_not_from_its_own():
+    given = copy.deepcopy(SEVERAL)
+    given["datasets"]["tuned"] = copy.deepcopy(given["datasets"]["d"])
+    given["datasets"]["tuned"]["model"] = {"init_from": "results/d/model/model.nemo"}
+    checked = config.validate(given, SCHEMA)
+    assert config.trained_here(checked, "results/d/model/model.nemo") == "d"
+    assert config.trained_here(checked, "results/other/model/model.nemo") is None
+    given["datasets"]["d"]["model"] = {"init_from": "results/tuned/model/model.nemo"}
+    with pytest.raises(UserError, match="datasets.d: model.init_from: starts from its own model: d from tuned from d"):
+        config.validate(given, SCHEMA)

@@ -140,6 +140,12 @@ def _shares(value: str | dict | list) -> list[dict]:
     return [{"split": one} if isinstance(one, str) else one for one in (value if isinstance(value, list) else [value])]
 
 
+def trained_here(config: dict, init_from: str | None) -> str | None:
+    """The data set whose model `model.init_from` names, `results/NAME/model/model.nemo`, where it is one of these."""
+    match = re.fullmatch(r"(?:\./)?results/([a-z][a-z0-9_]*)/model/model\.nemo", init_from or "")
+    return match[1] if match and match[1] in config["datasets"] else None
+
+
 def source_id(source: dict) -> str:
     """What tells a source's files from those of others: its type, and a hash of all but its cleaning rules."""
     content = as_argument({key: value for key, value in source.items() if key != "rules"})
@@ -259,10 +265,24 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
             f"config: {key}: model.init_from: {init_from}: neither the path of a file *.nemo nor a model's name, "
             "such as stt_en_contextnet_1024"
         )
+    _check_chain(config, name)
     if merged["training"]["precision"] == "fp16" and config["device"] == "cpu":
         raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
     if not merged["filter"]["allow_overlap"]:
         _check_disjoint(key, dataset["splits"])
+
+
+def _check_chain(config: dict, name: str) -> None:
+    """That no data set's training starts, over others, from its own model."""
+    passed = [name]
+    while earlier := trained_here(config, dataset_config(config, passed[-1], "model")["model"]["init_from"]):
+        passed.append(earlier)
+        if earlier == name:
+            raise UserError(
+                f"config: datasets.{name}: model.init_from: starts from its own model: {' from '.join(passed)}"
+            )
+        if earlier in passed[:-1]:
+            return  # told of another
 
 
 def _check_splits(config: dict, key: str, dataset: dict) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import build_manifests, entries
+from conftest import build_manifests, entries, run_script
 from rnnt.corpora import Utterance
-from rnnt.data import audio, manifests
+from rnnt.data import audio, listings, manifests
 from rnnt.errors import UserError
 
 
@@ -371,3 +371,109 @@ def test_a_channel_that_the_file_lacks_is_unreadable(tmp_path):
     path = tone(tmp_path / "x.wav", 1)
     ((found,), _) = entries([Utterance("a", path, "t", channel=1)], "keep", 1, "")
     assert "has no channel 1, only 1" in found["unreadable"]
+
+
+def spoken(count, speakers=("ann",), seconds=36.0):
+    """Entries of so many utterances, the first speaker's ten times as many as another's."""
+    names = [speakers[0] if n % 11 or len(speakers) == 1 else speakers[1] for n in range(count)]
+    return [
+        {"id": f"{n:03}", "audio_filepath": "x", "duration": seconds, "speaker": name, "text": "one"}
+        for n, name in enumerate(names)
+    ]
+
+
+def test_a_share_in_hours_is_balanced_over_speakers_and_the_same_each_time():
+    kept = spoken(220, ("ann", "bob"))
+    drawn, others = manifests.draw(kept, 0.3, "a/train")
+    assert sum(entry["duration"] for entry in drawn) == 0.3 * 3600
+    assert sorted(e["id"] for e in drawn + others) == [e["id"] for e in kept], "each once, in one of the two"
+    by_speaker = [sum(entry["speaker"] == name for entry in drawn) for name in ("ann", "bob")]
+    assert by_speaker == [15, 15], "ann has ten times as many"
+    assert manifests.draw(kept, 0.3, "a/train")[0] == drawn != manifests.draw(kept, 0.3, "b/train")[0]
+    drawn, _ = manifests.draw(kept, 1.0, "a/train")
+    assert sum(entry["speaker"] == "bob" for entry in drawn) == 20, "all that there is of bob"
+    with pytest.raises(
+        UserError, match=r"a/train: 3 hours are asked for, and it has 2.20 \(after the filter\): ask for l"
+    ):
+        manifests.draw(kept, 3, "a/train")
+
+
+def test_a_weight_is_a_share_of_the_audio():
+    long, short = spoken(90), spoken(100, seconds=3.6)
+    assert manifests.weigh([(long, None), (short, 0.1)]) == pytest.approx([1, 1])
+    assert manifests.weigh([(long, None), (short, 0.5)]) == pytest.approx([1, 9])
+    assert manifests.weigh([(long, 0.5), (short, 0.5)]) == pytest.approx([5 / 9, 5])
+
+
+def draw(corpus, parts, *options):
+    """build_manifest.py on parts of listings that are there; returns what it said and what it kept."""
+    listed = corpus / "listings"
+    for part in parts:
+        if not (listed / part["label"]).exists():
+            split = ("--split", part["label"], "--output", listed / part["label"])
+            done = run_script("list_split", "--corpus", corpus / "corpus.json", *split)
+            assert done.returncode == 0, done.stderr
+    parts = json.dumps(
+        [{"listing": str(listed / part["label"]), "prefix": f"{part['label']}/", **part} for part in parts]
+    )
+    paths = ("--output", corpus / "train.jsonl", "--summary", corpus / "summary.json")
+    done = run_script("build_manifest", "--split", "train", "--parts", parts, *paths, *options)
+    return done, manifests.read(corpus / "train.jsonl") if done.returncode == 0 else []
+
+
+def test_a_split_is_drawn_from_several_in_hours_and_by_weight(corpus):
+    (corpus / "corpus/more").mkdir()
+    tone(corpus / "corpus/more/other.flac", 4)
+    (corpus / "corpus/more/metadata.csv").write_text("file_name,text\nother.flac,THREE\n")
+    done, rows = draw(corpus, [{"label": "all"}, {"label": "more", "weight": 0.25}])
+    assert done.returncode == 0, done.stderr
+    assert [(row["id"], row["part"], row["times"]) for row in rows] == [
+        ("all/good", "all", 1.0),
+        ("all/limit", "all", 1.0),
+        ("more/other", "more", pytest.approx(22 / 3 / 4, abs=1e-5)),
+    ]
+    assert "more: an epoch has each utterance 1.83 times, for its weight" in done.stderr
+    done, rows = draw(corpus, [{"label": "all", "hours": 0.006}, {"label": "more"}])
+    assert done.returncode == 0, done.stderr
+    assert {row["id"] for row in rows} >= {"more/other"} and not any("times" in row for row in rows)
+    dropped = json.loads((corpus / "summary.json").read_text())["dropped"]
+    assert dropped["not drawn, 0.006 hours of all"]["utterances"] == 1
+    done, _ = draw(corpus, [{"label": "all", "hours": 1}])
+    assert done.returncode == 1 and "all: 1 hours are asked for, and it has 0.01 (after the filter)" in done.stderr
+    done, _ = draw(corpus, [{"label": "all", "hours": 0.0001}])
+    assert done.returncode == 1 and "splits.train: all: nothing is left of it to draw from" in done.stderr
+
+
+def test_two_utterances_of_one_id_are_an_error_with_both_lines(corpus):
+    done, _ = draw(corpus, [{"label": "all", "prefix": ""}, {"label": "all", "prefix": "", "hours": 0.006}])
+    assert done.returncode == 1 and done.stderr.count("metadata.csv:") >= 2
+    assert re.search(r"metadata.csv:\d: id \w+ occurs before, in \S+metadata.csv:\d: rename a split", done.stderr)
+
+
+def test_splits_of_other_case_are_told_where_the_case_is_kept(corpus):
+    (corpus / "corpus/more").mkdir()
+    tone(corpus / "corpus/more/other.flac", 4)
+    (corpus / "corpus/more/metadata.csv").write_text("file_name,text\nother.flac,THREE\n")
+    for options, told in ((("--case", "keep"), True), (("--case", "lower"), False)):
+        done = build_manifests(corpus, {"train": "all", "test": "more"}, *options)
+        assert done.returncode == 0, done.stderr
+        line = (
+            "transcripts differ in case, which counts as errors: both cases: train (all); capitals alone: test (more)"
+        )
+        assert (line in done.stderr) == told
+
+
+def test_a_listing_that_is_not_whole_is_named(corpus):
+    draw(corpus, [{"label": "all"}])
+    folder = corpus / "listings/all"
+    assert set(listings.fingerprints(folder)) == {entry["id"] for entry in listings.read(folder).entries}
+    data = (folder / "fingerprints.npz").read_bytes()
+    for broken in (b"", data[:50]):
+        (folder / "fingerprints.npz").write_bytes(broken)
+        with pytest.raises(UserError, match=r"fingerprints.npz: not readable .*delete its folder"):
+            listings.fingerprints(folder)
+    (folder / "fingerprints.npz").write_bytes(data)
+    lines = (folder / "utterances.jsonl").read_text().splitlines(keepends=True)
+    (folder / "utterances.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(UserError, match=r"fingerprints.npz: not of the utterances beside it"):
+        listings.fingerprints(folder)

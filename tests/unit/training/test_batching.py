@@ -173,3 +173,47 @@ def test_what_is_no_manifest_is_one_line(prepared, tmp_path, line):
     with pytest.raises(UserError, match="train.jsonl: not a manifest of this pipeline") as error:
         dataset_of(tmp_path / "train.jsonl", prepared / "tokenizer/tokenizer.model", tmp_path / "cache")
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(("weight", "batching_kind"), [(0.05, "duration"), (0.4, "duration"), (0.2, "fixed")])
+def test_a_weighted_part_has_its_share_of_the_audio_of_every_epoch(corpus, weight, batching_kind, ranks):
+    durations, tokens = corpus
+    parts = np.where(np.arange(3000) % 3 == 0, "old", "new")
+    entries = [[{"duration": d} for d in durations[parts == name]] for name in ("new", "old")]
+    new, old = manifests.weigh(list(zip(entries, (None, weight), strict=True)))
+    times = np.where(parts == "old", old, new)
+    options = {**OPTIONS, "batching": batching_kind}
+    made = batching.BatchSampler(batching.plan(*corpus, options, 100, FRAMES_PER_SECOND, ranks, times), 1, ranks)
+    taken = np.zeros(3000, int)
+    for epoch in range(8):
+        made.epoch = epoch
+        batches = list(made)
+        assert len(batches) == len(made) and len(batches) % ranks == 0
+        drawn = np.bincount(np.concatenate(batches), minlength=3000)
+        assert (drawn[parts == "new"] == 1).all(), "what has no weight is there once"
+        share, least, most = batching.shares(made, durations, parts)["old"]
+        assert share == pytest.approx(weight, rel=0.05) and least <= share <= most
+        taken += drawn
+        if batching_kind == "duration":
+            assert max(len(batch) * durations[batch].max() for batch in batches) <= 100
+    counts = taken[parts == "old"]
+    assert counts.max() - counts.min() <= 1 + (old > 1), (
+        "of a small share each epoch takes others, until all were taken"
+    )
+    made.epoch = 3
+    first = list(made)
+    assert list(made) == first, "and the same again after a restart"
+
+
+def test_what_an_epoch_has_of_each_part_comes_from_the_manifest(tmp_path, prepared):
+    rows = manifests.read(prepared / "train.jsonl")
+    files.write_jsonl(tmp_path / "plain.jsonl", rows)
+    weighted = [{**row, "part": f"part {n % 2}", "times": 0.5 + n % 2} for n, row in enumerate(rows)]
+    files.write_jsonl(tmp_path / "weighted.jsonl", weighted)
+    load = lambda name: batching.load_dataset(  # noqa: E731
+        tmp_path / name, prepared / "tokenizer/tokenizer.model", 16000, tmp_path / "cache"
+    )
+    assert batching.parts(load("plain.jsonl")) is None
+    parts, times = batching.parts(load("weighted.jsonl"))
+    assert parts.tolist() == [row["part"] for row in weighted] and times.tolist() == [row["times"] for row in weighted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def fingerprints(folder: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as found:
             lengths, frames = found["lengths"], found["frames"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not readable ({error}): delete its folder, and it is made anew") from None
     if len(lengths) != len(ids) or lengths.sum() != len(frames):
         raise UserError(f"{path}: not of the utterances beside it: delete its folder, and it is made anew")
