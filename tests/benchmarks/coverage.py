@@ -151,7 +151,7 @@ def held(ends, truth):
 def shown(held, alarms, sigma):
     """A cell."""
     least = 0.93 if sigma <= 0.6 else 0.91
-    marks = ["!" if round(share or 1, 3) < least else "+" if (share or 0) > 0.985 else "" for share in held]
+    marks = ["!" if round(share or 1, 3) < least else "+" if round(share or 0, 3) > 0.985 else "" for share in held]
     marks += ["!" if round(share or 0, 3) > 0.06 else "" for share in alarms]
     texts = ["-" if share is None else f"{100 * share:.1f}" for share in (*held, *alarms)]
     return " ".join(f"{text + mark:>5}" for text, mark in zip(texts, marks, strict=True))
