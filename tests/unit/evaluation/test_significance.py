@@ -97,7 +97,7 @@ def test_intervals_of_three_seeds_hold_one_more_seed():
         words = np.full((1000, speakers), 1000)
         (*held, zero_shot, recipes), mean = benchmark.simulate_seeds(draw, 1000, words, 0.05, sigma, spread, (3, 3))
         assert 0.92 <= held[0] <= 0.985 and min(held) >= 0.92 and mean >= 0.93, (speakers, held, mean)
-        assert spread < 0.1 or max(zero_shot, recipes) <= 0.06, (speakers, zero_shot, recipes)
+        assert spread < 0.2 or max(zero_shot, recipes) <= 0.06, (speakers, zero_shot, recipes)
 
 
 def test_one_seed_is_that_model_alone():
