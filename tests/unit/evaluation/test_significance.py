@@ -97,7 +97,7 @@ def test_intervals_of_three_seeds_hold_one_more_seed():
         words = np.full((1000, speakers), 1000)
         (*held, zero_shot, recipes), mean = benchmark.simulate_seeds(draw, 1000, words, 0.05, sigma, spread, (3, 3))
         assert 0.92 <= held[0] <= 0.985 and min(held) >= 0.92 and mean >= 0.93, (speakers, held, mean)
-        assert spread < 0.1 or max(zero_shot, recipes) <= 0.06, (speakers, zero_shot, recipes)
+        assert spread < 0.2 or max(zero_shot, recipes) <= 0.06, (speakers, zero_shot, recipes)
 
 
 def test_one_seed_is_that_model_alone():
@@ -133,8 +133,8 @@ def test_without_an_error_of_any_seed_the_limit_is_that_of_one():
     assert none.interval()[:2] == one.interval()[:2] and none.sd == 0
     same = none.minus(none, paired=False)
     assert (same.difference, same.p_value) == (0.0, 1.0) and same.interval[:2] == one.minus(one).interval[:2]
-    hardly = of_seeds([0] * 30, [1] + [0] * 29, [0] * 30, words=words).interval()
-    assert hardly.high >= none.interval().high, "never less for more errors"
+    none, hardly = (of_seeds(*[[0] * 3] * 9, [each, 0, 0], words=[400] * 3).interval() for each in (0, 1))
+    assert hardly.high >= none.high, "never less for more errors"
 
 
 def test_a_difference_is_no_more_certain_than_the_seeds_agree():
@@ -149,6 +149,13 @@ def test_a_difference_is_no_more_certain_than_the_seeds_agree():
     assert doubtful.p_value == pytest.approx(0.3675, abs=0.001) and doubtful.interval.high > 0
     assert doubtful.interval.by == "10 speakers and 3 seeds"
     assert pretrained.minus(tuned, paired=True).p_value == pytest.approx(doubtful.p_value)
+    # One of many models is less certain than all there is: t = 25 / 3 by the root of 1 / 3, of 4 / 3.
+    better = of_seeds(base - 28, base - 25, base - 22, words=words)
+    all_there_is, one_of_many = (better.minus(pretrained, paired=each).p_value for each in (True, False))
+    assert all_there_is == pytest.approx(0.00477, rel=0.01) and one_of_many == pytest.approx(0.0187, rel=0.01)
+    mostly = np.array([10, 10, 10, 10, 10, 10, -1])
+    worse = of_seeds(*[base[:7] + mostly] * 3, words=words[:7])
+    assert worse.minus(Seeds((of_speakers(base[:7], words[:7]),)), paired=True).p_value == pytest.approx(4 / 2**7)
     searched = Seeds(tuple(of_speakers(rate.errors - 4, words) for rate in tuned.rates))
     paired, own = (searched.minus(tuned, paired=each) for each in (True, False))
     assert paired.p_value == pytest.approx(2**-9) and own.p_value > 0.5, "the same models, or others"
@@ -171,8 +178,6 @@ def test_the_interval_says_whose_seeds_it_covers():
     assert unknown[0].minus(unknown[1], paired=False).interval.by == (
         "5 utterances, one seed against 2: other seeds of the one and other speakers not covered"
     )
-    # A model that is one of many is less certain than one that is all there is.
-    assert three.minus(one, paired=False).p_value >= three.minus(one, paired=True).p_value
     with pytest.raises(UserError, match="3 and 2 seeds: these are not the same models"):
         three.minus(two, paired=True)
 

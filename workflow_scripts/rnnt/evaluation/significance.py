@@ -98,7 +98,7 @@ def p_value(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> fl
     else:
         shares = [1 / count + (min(counts) == 1) for count in counts]
         seeds, freedom_of_seeds = _of_seeds([a, b], words, shares)
-    squares = np.array([_error_of_rate(change, words) ** 2, seeds])
+    squares = np.nan_to_num([_error_of_rate(change, words) ** 2, seeds])  # NaN: one block has all words
 
     def left(log_p):
         """Of the square of the difference, beyond that half width of which this is the p-value."""
