@@ -293,9 +293,8 @@ def test_an_edited_listing_starts_its_data_set_anew(run):
 
 def test_another_test_split_is_decoded_alone(run):
     """Nothing is trained, the tokenizer is not made anew, and no other split is listed or decoded."""
-    (run / "other.yaml").write_text("datasets: {recordings: {splits: {test_other: validation}}}\n")
-    (run / "allow.yaml").write_text("datasets: {recordings: {filter: {allow_overlap: true}}}\n")
-    again = planned(run, "other.yaml", "allow.yaml")
+    (run / "other.yaml").write_text("datasets: {recordings: {splits: {test_other: test}}}\n")
+    again = planned(run, "other.yaml")
     decoded = {path for path in again if path.endswith(".jsonl")}
     assert decoded == {
         "results/recordings/manifests/test_other.jsonl",
