@@ -7,7 +7,7 @@ READY := .venv/.installed
 
 MINUTES := 20
 
-.PHONY: run test matrix fuzz check lock clean help
+.PHONY: run test matrix fuzz check picture lock clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -31,6 +31,10 @@ check: $(READY) ## formatting, lint and import contracts
 	snakefmt --check Snakefile rules
 	PYTHONPATH=workflow_scripts lint-imports
 	snakemake --lint
+
+picture: $(READY) ## renew docs/report.png, the page of the default experiment as README shows it
+	snakemake --cores all
+	python docs/picture.py results/report.html docs/report.png
 
 lock: $(READY) ## renew requirements.txt and envs/ after a change of requirements.in
 	pip install -r requirements.in

@@ -128,13 +128,23 @@ def nested(dotted):
 
 def table(folder):
     """The rows of results/wer_table.csv by data set and split."""
-    with open(folder / "results/wer_table.csv", newline="") as file:
-        return {(row["dataset"], row["split"]): row for row in csv.DictReader(file)}
+    return {(row["dataset"], row["split"]): row for row in of_csv(folder / "results/wer_table.csv")}
+
+
+def of_csv(path):
+    """The rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def hypotheses(folder, dataset, leg, search, split):
     """What a search of a leg made of a split: id, text and hypothesis."""
-    rows = files.read_jsonl(folder / f"results/{dataset}/evaluation/leg_{leg}/{search}/{split}.jsonl")
+    return of_search(folder / "results" / dataset, leg, search, split)
+
+
+def of_search(place, leg, search, split):
+    """The same in the folder of a training."""
+    rows = files.read_jsonl(place / f"evaluation/leg_{leg}/{search}/{split}.jsonl")
     return [(row["id"], row["text"], row["pred_text"]) for row in rows]
 
 
@@ -158,30 +168,31 @@ def assert_complete(folder, experiment):
 def assert_data_set_complete(place, experiment, rows):
     """The same of the data set whose results are in the folder `place`."""
     name, folder = place.name, place.parent.parent
-    sections = config.dataset_config(experiment, name, "model", "evaluation", "splits", "source")
-    legs, every = sections["evaluation"]["legs"], sections["evaluation"]["save_every_legs"]
+    sections = config.dataset_config(experiment, name, "model", "evaluation", "splits")
+    tested = [split for split in sections["splits"] if split.startswith("test")]
     tuned = bool(sections["model"]["init_from"])
-    for leg in range(1, legs + 1):
-        for split in (split for split in sections["splits"] if split.startswith("validation")):
-            metrics = files.read_sealed(place / f"evaluation/leg_{leg}/greedy/{split}.json")
-            assert (metrics["checkpoint"]["leg"], metrics["checkpoint"]["legs"]) == (leg, legs)
-    last = json.loads((place / f"checkpoints/leg_{legs}/leg.json").read_text())
-    for split in (split for split in sections["splits"] if split.startswith("test")):
+    first, *others = config.seeds(experiment, name)
+    for seed in (first, *others):
+        assert_trained(place if seed == first else place / f"seed_{seed}", sections, tuned and seed == first)
+    last = json.loads((place / f"checkpoints/leg_{sections['evaluation']['legs']}/leg.json").read_text())
+    runs = [row for row in of_csv(folder / "results/runs.csv") if row["dataset"] == name]
+    assert [(row["split"], row["seed"]) for row in runs] == [
+        (split, str(seed)) for split in sorted(tested) for seed in (first, *others)
+    ]
+    for split in tested:
         row = rows[name, split]
         assert [column for column in RATES if not row[column]] == []
         ends = [bool(row["wer_beam_low"]), bool(row["wer_beam_high"])]
         assert ends == 2 * [not row["interval_by"].startswith("none: ")]
+        assert (row["seeds"], bool(row["wer_beam_sd"])) == (str(1 + len(others)), bool(others))
+        mean = np.mean([float(run["wer_beam"]) for run in runs if run["split"] == split])
+        assert abs(float(row["wer_beam"]) - mean) <= 0.011
         assert bool(row["wer_zero_shot"]) == tuned
-        assert bool(row["wer_glm"]) == (sections["source"]["type"] == "switchboard")
+        (part,) = config.drawn(experiment, name)[split]
+        assert bool(row["wer_glm"]) == (part["source"]["type"] == "switchboard")
         assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
-        wanted = [(entry["id"], entry["text"]) for entry in files.read_jsonl(place / f"manifests/{split}.jsonl")]
-        for leg, search in [(legs, "greedy"), (legs, "beam"), *([(0, "beam")] if tuned else [])]:
-            found = hypotheses(folder, name, leg, search, split)
-            assert [(identity, text) for identity, text, _ in found] == wanted
-            assert all(isinstance(hypothesis, str) for *_, hypothesis in found)
-    kept = {f"leg_{leg}" for leg in range(1, legs + 1) if leg == legs or (every and leg % every == 0)}
-    found = {path.name for path in (place / "checkpoints").iterdir() if any(path.iterdir())}
-    assert found == kept | ({"pretrained"} if tuned else set()), "and none in temporary/"
+    if sections["evaluation"]["transfer"]:
+        assert_tested_elsewhere(place, experiment, 1 + len(others))
     if sections["evaluation"]["suspects"]:
         scored = files.read_json(place / "suspects.json")
         assert list(scored) == [split for split in sections["splits"] if not split.startswith("test")]
@@ -194,6 +205,45 @@ def assert_data_set_complete(place, experiment, rows):
         assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
         logged = sorted(runs[-1].table("wer_table"), key=lambda row: row["split"])
         assert logged == [row for (dataset, _), row in rows.items() if dataset == name]
+
+
+def assert_trained(place, sections, with_zero_shot):
+    """All that one training leaves, in its folder: evaluations of every leg and of the tests, and what is kept."""
+    legs, every = sections["evaluation"]["legs"], sections["evaluation"]["save_every_legs"]
+    manifests = (place.parent if place.name.startswith("seed_") else place) / "manifests"
+    for leg in range(1, legs + 1):
+        for split in (split for split in sections["splits"] if split.startswith("validation")):
+            metrics = files.read_sealed(place / f"evaluation/leg_{leg}/greedy/{split}.json")
+            assert (metrics["checkpoint"]["leg"], metrics["checkpoint"]["legs"]) == (leg, legs)
+    for split in (split for split in sections["splits"] if split.startswith("test")):
+        wanted = [(entry["id"], entry["text"]) for entry in files.read_jsonl(manifests / f"{split}.jsonl")]
+        for leg, search in [(legs, "greedy"), (legs, "beam"), *([(0, "beam")] if with_zero_shot else [])]:
+            found = of_search(place, leg, search, split)
+            assert [(identity, text) for identity, text, _ in found] == wanted
+            assert all(isinstance(hypothesis, str) for *_, hypothesis in found)
+    kept = {f"leg_{leg}" for leg in range(1, legs + 1) if leg == legs or (every and leg % every == 0)}
+    found = {path.name for path in (place / "checkpoints").iterdir() if any(path.iterdir())}
+    assert found == kept | ({"pretrained"} if with_zero_shot else set()), "and none in temporary/"
+
+
+def assert_tested_elsewhere(place, experiment, seeds):
+    """A data set's models were tested on the test splits of all others, and stand in the matrix with them."""
+    name, results = place.name, place.parent
+    matrix = {
+        (row["dataset"], row["split"]): row for row in of_csv(results / "transfer.csv") if row["trained_on"] == name
+    }
+    assert matrix.keys() == {
+        (other, split)
+        for other, own in experiment["datasets"].items()
+        for split in own["splits"]
+        if split[:4] == "test"
+    }
+    for (other, split), row in matrix.items():
+        assert bool(row["wer_beam"]) != bool(row["remark"]) and row["seeds"] == str(seeds)
+        if other != name:
+            wanted = files.read_jsonl(results / other / f"manifests/{split}.jsonl")
+            found = files.read_jsonl(place / f"transfer/{other}/{split}.jsonl")
+            assert [(line["id"], line["text"]) for line in found] == [(line["id"], line["text"]) for line in wanted]
 
 
 def kill_training(folder, path, results, leg, *arguments, configfiles, with_snakemake=False):

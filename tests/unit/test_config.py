@@ -38,7 +38,7 @@ def changed(path, value):
     return result
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "local_example.yaml", "paper.yaml", "esb.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "local_example.yaml", "paper.yaml", "esb.yaml", "replay.yaml"])
 def test_shipped_configurations_are_valid(name):
     config.validate(yaml.safe_load((ROOT / "config" / name).read_text()), SCHEMA)
 

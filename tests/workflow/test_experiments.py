@@ -4,6 +4,7 @@ An overlay makes it small. What it hides of the file is listed here with the rea
 """
 
 import functools
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -90,6 +91,21 @@ EXPERIMENTS = {
             "datasets.switchboard.source.validation_utterances": (3, "the tree has 12 utterances, not 4,000"),
         },
     ),
+    "replay": Experiment(
+        ("config/replay.yaml",),
+        lambda folder, speech: None,
+        hidden={
+            "datasets.digits.max_steps": (6, STEPS),
+            "datasets.tuned.max_steps": (4, STEPS),
+            "datasets.tuned_5.max_steps": (4, STEPS),
+            "datasets.tuned_20.max_steps": (4, STEPS),
+            "training.seeds": ([1, 2], "time: a third is as the second"),
+        },
+        added={
+            "sources.digits.utterances": (UTTERANCES, "1,710 take a minute to make"),
+            "sources.commands.utterances": (UTTERANCES, "1,710 take a minute to make"),
+        },
+    ),
     "esb": Experiment(
         ("config/esb.yaml",),
         data_sets_of_the_hub,
@@ -153,6 +169,22 @@ def test_the_paper_s_six_legs_keep_the_third_and_the_last(run):
         kept = {path.name for path in (folder / f"results/{dataset}/checkpoints").glob("leg_*")}
         assert kept == {"leg_3", "leg_6"}
         assert len(list((folder / f"results/{dataset}/evaluation").glob("leg_*/greedy/validation.json"))) == 6
+
+
+def test_the_batches_of_replay_hold_what_the_weights_say_and_seeds_are_told(run):
+    folder = run("replay").folder
+    for dataset, share in (("digits", 0.98), ("tuned_5", 0.05), ("tuned_20", 0.2)):
+        leg = json.loads((folder / f"results/{dataset}/checkpoints/leg_1/leg.json").read_text())
+        # Half a minute of audio: an utterance more or less is some percent.
+        assert leg["shares"]["digits/train"][0] == pytest.approx(share, abs=0.05)
+    seeds = [
+        json.loads((folder / f"results/tuned{place}/checkpoints/leg_1/leg.json").read_text())["fingerprint"]
+        for place in ("", "/seed_2")
+    ]
+    assert seeds[0] != seeds[1]
+    rows = {row["a"] for row in experiments.of_csv(folder / "results/comparisons.csv") if row["dataset"] == "tuned"}
+    assert rows >= {"zero-shot", "greedy", "tuned test beam", "tuned test_digits beam"}
+    assert "One seed alone was trained of digits" in (folder / "results/wer_table.md").read_text()
 
 
 def test_the_columns_and_rules_of_esb_are_those_of_its_data_sets(run):

@@ -278,3 +278,20 @@ def test_every_pair_that_means_something_is_compared(tmp_path):
         done = run_script("make_comparisons", "--hypotheses", wrong, "--output", tmp_path / "runs.csv")
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert float(rows[0]["difference"]) < -15 and float(rows[0]["p_value"]) < 0.01
+
+
+def test_a_recipe_s_seeds_are_one_system_and_no_seed_is_compared_with_another(tmp_path):
+    """Tuned with two seeds from one model; another recipe has one seed."""
+    paths = []
+    for name, rate in (("one/evaluation/leg_0/beam", 0.4), ("one/evaluation/leg_3/beam", 0.2),
+                       ("one/seed_5/evaluation/leg_3/beam", 0.22), ("two/evaluation/leg_3/beam", 0.3)):  # fmt: skip
+        paths.append(tmp_path / name / "test.jsonl")
+        files.write_jsonl(paths[-1], hypotheses(rate, seed=len(paths)))
+    done = run_script("make_comparisons", "--hypotheses", *paths, "--output", tmp_path / "c.csv")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "c.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["a"], row["b"]) for row in rows] == [("zero-shot", "beam"), ("one test beam", "two test beam")]
+    means = [np.mean([error_rate.of(files.read_jsonl(path)).percent for path in paths[n : n + 2]]) for n in (1,)]
+    assert float(rows[0]["wer_b"]) == pytest.approx(means[0], abs=0.006)
+    assert "2 seeds" in rows[0]["interval_by"] and "one" in rows[1]["interval_by"]

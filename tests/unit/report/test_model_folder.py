@@ -229,6 +229,36 @@ def test_what_does_not_belong_together_is_refused(rows, changes, message):
         model_card.write("speech", LEG, SUMMARY, SHARED, rows, given)
 
 
+def test_the_card_is_of_one_seed_s_model_and_tells_the_mean_and_what_got_worse():
+    rows = [{**ROW, "seed": "1"}, {**ROW, "seed": "2", "wer_beam": "9.99"}]
+    change = {"wer_before": 2.0, "difference": 1.5, "low": 0.7, "high": 2.2, "interval_by": "6 speakers and 2 seeds"}
+    of_all = {"seeds": [1, 2], "wer": 6.455, "wer_sd": 4.999, "wer_low": None, "change": change}
+    content = model_card.write("speech", LEG, SUMMARY, SHARED, rows, sections(LOCAL), {"test": of_all})
+    _, found = results(content)
+    assert found["test"].metric_value == 2.92, "and not that of another seed"
+    assert (
+        "test: the mean over the seeds 1, 2 is 6.46 % (standard deviation 5.00); the table is of this model" in content
+    )
+    told = "**Worse than before training:** test: 2.00 % before training, 6.46 % after, worse by 1.50 [0.70, 2.20]."
+    assert told in content
+
+
+def test_the_card_names_all_that_was_trained_and_tested_on():
+    sources = {"mine": LOCAL, "libri": {"type": "librispeech"}, "ted": {"type": "tedlium"}}
+    splits = {"train": ["mine/train", {"split": "libri/train-clean-100", "weight": 0.1}], "validation": "mine/dev"}
+    splits |= {"test": "mine/test", "test_ted": "ted/test"}
+    whole = config.validate({"sources": sources, "datasets": {"speech": {"splits": splits, "max_steps": 1300}}}, SCHEMA)
+    given = {**config.dataset_config(whole, "speech", "model", "text", "filter", "training")}
+    rows = [ROW, {**ROW, "split": "test_ted", "wer_beam": "12.50"}]
+    content = model_card.write("speech", LEG, SUMMARY, SHARED, rows, {**given, "splits": config.drawn(whole, "speech")})
+    data, _ = results(content)
+    assert data.datasets == ["openslr/librispeech_asr"]
+    assert [result.dataset_type for result in data.eval_results] == ["speech", "LIUM/tedlium"]
+    assert "which are not published with it; and on LibriSpeech (OpenSLR 12), read English audiobooks" in content
+    assert "Tested on TED-LIUM 3 (OpenSLR 51)" in content
+    assert model_card.LICENCES["local"] in content and model_card.LICENCES["librispeech"] in content
+
+
 @pytest.fixture
 def trained(tmp_path):
     """What the pipeline leaves of a data set; the weights are a stand-in."""

@@ -131,6 +131,60 @@ def test_training_that_made_it_worse_is_said(results):
     assert "worse" in re.sub(r"<style.*?</style>", "", make(results), flags=re.S).lower()
 
 
+def test_what_training_cost_elsewhere_is_said_with_its_interval(results):
+    change = {"wer_before": 40.0, "difference": 12.94, "low": 3.1, "high": 22.0, "interval_by": "6 speakers"}
+    found = {"seeds": [1], "wer": 52.94, "change": change}
+    files.write_json(results / "speech/evaluation/test.json", found)
+    text = " ".join(re.sub(r"<[^>]+>", " ", make(results)).split())
+    told = "Worse than before training: speech / test: 40.00 % before training, 52.94 % after, worse by 12.94 [3.10, 22"
+    assert told in text
+
+
+def test_of_several_seeds_each_is_drawn_and_has_its_curve(results):
+    runs = [
+        {**table.load(results / "wer_table.csv")[0], "seed": seed, "wer_beam": wer}
+        for seed, wer in (("1", "51.11"), ("7", "54.77"))
+    ]
+    files.write_text(results / "runs.csv", table.as_csv(runs, table.RUN_COLUMNS))
+    one = results / "speech/checkpoints/leg_2/trainer/trainer_state.json"
+    files.write_json(results / "speech/seed_7/checkpoints/leg_2/trainer/trainer_state.json", files.read_json(one))
+    page = make(results, "--runs", results / "runs.csv")
+    assert "speech, seed 1" in page and "speech, seed 7" in page and "A row is the mean over seeds" in page
+    assert "the model of the first seed" in page
+    alone = make(results)
+    assert page.count("each seed<") == 1 and "each seed<" not in alone
+    assert {path.name for path in (results / "figures").glob("training_*.png")} >= {"training_speech_seed_7.png"}
+
+
+def test_the_matrix_has_every_model_on_every_test_set_and_marks_the_best(results):
+    assert "Every model on every test set" not in make(results)
+    lines = [
+        "trained_on,dataset,split,wer_beam,wer_beam_low,wer_beam_high,interval_by,seeds,wer_beam_sd,best,remark",
+        "speech,speech,test,12.50,9.00,15.00,6 speakers,1,,yes,",
+        "other,speech,test,47.25,40.00,55.00,6 speakers,1,,,",
+        "speech,other,test_b,,,,,1,,,not scored: 3 of its recordings are in train of this model",
+        "other,other,test_b,33.00,,,none: two speakers,1,,,",
+    ]
+    files.write_text(results / "transfer.csv", "\n".join(lines) + "\n")
+    page = make(results, "--transfer", results / "transfer.csv")
+    section = page[
+        page.index('<section id="transfer"') : page.index("</section>", page.index('<section id="transfer"'))
+    ]
+    text = " ".join(re.sub(r"<[^>]+>", " ", section).split())
+    assert "trained on speech / test other / test_b speech 12.50 ★ 9.00 to 15.00 – not scored: 3 of its" in text
+    assert "other 47.25 40.00 to 55.00 33.00" in text
+    assert section.count('class="n own"') == 2
+
+
+def test_differences_are_drawn_where_there_are_some(results):
+    head = "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,interval_by\n"
+    files.write_text(
+        results / "comparisons.csv", f"{head}speech,test,greedy,beam,58.82,52.94,-5.88,,,0.5,none: two speakers\n"
+    )
+    page = make(results, "--comparisons", results / "comparisons.csv")
+    assert "speech / test: beam against greedy:  -5.88" in page and (results / "figures/differences.png").is_file()
+
+
 def test_what_a_transcript_holds_is_text_and_not_markup(results):
     page = make(results)
     assert "<b>bold</b>" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page
