@@ -1,4 +1,4 @@
-"""Take a picture of the top of a report page with headless Chromium: `python docs/picture.py results/report.html PNG`."""
+"""Take a picture of the top of a page with headless Chromium: `python docs/picture.py results/report.html PNG`."""
 
 import argparse
 import shutil

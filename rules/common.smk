@@ -46,7 +46,7 @@ def check_places():
     if set("{}") & set(str(workflow.basedir)):
         sys.exit(f"error: {workflow.basedir}: braces in the path of the checkout are Snakemake's patterns: rename it")
     for place in ("results", "logs", "benchmarks", "data", ".snakemake"):
-        for path in [place, *(f"{place}/{name}" for name in config["datasets"])]:
+        for path in [place, *(f"{place}/{name}" for name in ("sources", *config["datasets"]))]:
             there = os.path.lexists(path)
             if not os.access(path if there else ".", os.W_OK | os.X_OK) or (there and not os.path.isdir(path)):
                 sys.exit(f"error: {os.path.abspath(path)}: not a folder that may be written to: results go there")

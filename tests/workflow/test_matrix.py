@@ -37,6 +37,7 @@ VALUES = {
     "frozen_encoder_legs": (0, 1, 3),
     "gradient_accumulation_steps": (1, 2),
     "batch_budget": (6, "auto"),
+    "weight": (None, 0.3),  # of every third utterance
     "legs": (3, 1),
     "wandb": ("off", "offline"),
 }
@@ -87,6 +88,11 @@ def short(speech, tmp_path_factory):
         found, _ = entries(local.utterances({"path": str(speech)}, split, None), "lower", 1, split)
         kept, _ = manifests.filter_for_training(found, 0.1, 2.5)
         manifests.write(folder / f"{split}.jsonl", kept[:12])
+    rows = manifests.read(folder / "train.jsonl")
+    parts = [[row for n, row in enumerate(rows) if (n % 3 == 0) == third] for third in (False, True)]
+    times = manifests.weigh(list(zip(parts, (None, 0.3), strict=True)))
+    weighted = [{**row, "part": str(n % 3 == 0), "times": times[n % 3 == 0]} for n, row in enumerate(rows)]
+    files.write_jsonl(folder / "weighted.jsonl", weighted)
     texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
     tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 20))
     base = nvidia_like(folder, [text[::-1] for text in texts], 24)
@@ -109,7 +115,7 @@ class Training:
         trained = {key: value for key, value in self.values.items() if key in OPTIONS and key not in RUNNING}
         options = {key: value for key, value in {**OPTIONS, "seed": 3, **trained}.items() if key not in RUNNING}
         arguments = {
-            "manifest": self.short / "train.jsonl",
+            "manifest": self.short / ("weighted.jsonl" if self.values["weight"] else "train.jsonl"),
             "tokenizer": self.tokenizer,
             "model": json.dumps({
                 "architecture": "contextnet_dummy",

@@ -225,6 +225,8 @@ def _path(value: str, where: str) -> str:
 def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     """What a schema cannot say: keys that exclude or need one another."""
     key = f"datasets.{name}"
+    if re.fullmatch(r"seed_\d+", name):
+        raise UserError(f"config: {key}: the folders of seeds are called so: choose another name")
     if "source" not in dataset and not config["sources"]:
         raise UserError(f"config: {key}.source is missing{LISTED_BEFORE}")
     for length in ("max_steps", "num_train_epochs"):

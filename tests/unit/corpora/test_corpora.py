@@ -315,6 +315,9 @@ def test_a_missing_folder_or_split_is_named(tmp_path):
         local.prepare({"path": str(tmp_path / "nowhere")}, Path(), 1, console.progress)
     with pytest.raises(UserError, match="dev: neither a folder"):
         listed({"path": str(tmp_path)}, "dev")
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(UserError, match=r"validatoin: neither a folder .* manifest: did you mean validation\?$"):
+        listed({"path": str(tmp_path)}, "validatoin")
 
 
 @pytest.fixture

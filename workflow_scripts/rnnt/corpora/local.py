@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import difflib
 import io
 import math
 import os
@@ -55,10 +57,20 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
     if os.path.isfile(place):
         return _distinct(_nemo_manifest(place))
     if not os.path.isdir(place):
-        raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest{_hint(found)}")
+        hint = _hint(found) or _nearest(source["path"], split)
+        raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest{hint}")
     if not found or found[0].parent != place:
         raise UserError(f"{place}: holds no {' or '.join(METADATA)}{_hint(found)}")
     return _distinct(_metadata(found[0]))
+
+
+def _nearest(path: str, split: str) -> str:
+    """The split below `path` whose name is most like one that is not there."""
+    with contextlib.suppress(OSError):
+        there = [name for name in os.listdir(path) if not name.startswith(".") and not _is_audio(name)]
+        if near := difflib.get_close_matches(split, there, n=1):
+            return f": did you mean {near[0]}?"
+    return ""
 
 
 def listing(source: dict, split: str) -> Path | None:
