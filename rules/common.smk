@@ -196,9 +196,9 @@ def own_splits(dataset):
 
 
 def learned_and_foreign(dataset):
-    """What a data set learns from, and the test splits of all others, called after both."""
+    """What a data set learns from, and the test splits of all others, each by a name that no other has."""
     learned = {split: found for split, found in own_splits(dataset).items() if not split.startswith("test")}
-    return learned | {f"test_{other}_{split}": compared(other, split) for other, split in foreign_splits(dataset)}
+    return learned | {f"test_{other}/{split}": compared(other, split) for other, split in foreign_splits(dataset)}
 
 
 def compared(dataset, split):

@@ -186,7 +186,7 @@ use rule score_hypotheses as score_transfer with:
         "logs/{run}/score_transfer_{other}_{split}.log",
     params:
         glm=lambda w, input: option("glm", input.glm),
-        name=lambda w: f"test_{w.other}_{w.split}",
+        name=lambda w: f"test_{w.other}/{w.split}",
         label=named,
         language=lambda w: section(w.other, "text")["language"],
 

@@ -61,7 +61,7 @@ def of_column(dataset, split, column, shared, allowed):
     for model, paths in column.items():
         remark = ""
         if model != dataset and model not in allowed:
-            remark = learned(shared[model], f"test_{dataset}_{split}")
+            remark = learned(shared[model], f"test_{dataset}/{split}")
         row = {
             "trained_on": model,
             "dataset": dataset,

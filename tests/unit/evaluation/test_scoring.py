@@ -399,6 +399,7 @@ def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value
         ("/somewhere/x/my model.nemo", "my model"),
         ("models/base.v2.nemo", "base.v2"),
         ("base.nemo", "base"),
+        ("results/digits/model/model.nemo", "digits"),
         ("stt_en_contextnet_1024", "stt_en_contextnet_1024"),
         ("nvidia/parakeet-rnnt-1.1b", "nvidia/parakeet-rnnt-1.1b"),
     ],

@@ -59,7 +59,7 @@ def test_a_model_that_has_learned_from_a_test_set_is_not_scored_on_it_unless_tha
     nobody = {"names": [], "utterances": 0, "share_of_utterances": 0.0}
     texts = {"utterances": 0, "share_of_utterances": 0.0, "share_of_words": 0.0, "ids": []}
     pair = {
-        "splits": ["train", "test_ant_test"],
+        "splits": ["train", "test_ant/test"],
         "recordings": [["a", "b", "file"]],
         "texts": texts,
         "speakers": nobody,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,7 +175,7 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "cer_beam": f"{beam['cer']:.2f}",
         "rtfx_greedy": f"{greedy['rtfx']:.1f}",
         "rtfx_beam": f"{beam['rtfx']:.1f}",
-        "model": Path(model).stem if model.endswith(".nemo") else model,
+        "model": _name_of(model),
         "train_steps": str(beam["checkpoint"]["step"]),
         "beam_strategy": beam["strategy"],
         "beam_size": str(beam["beam_size"]),
@@ -187,6 +188,13 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "wer_glm_high": cell(beam.get("wer_glm_high")),
         "wer_board": cell(beam.get("wer_board")),
     }
+
+
+def _name_of(model: str) -> str:
+    """A model's name: of a file without its folder, of another data set's model here that data set's."""
+    if match := re.fullmatch(r"(?:\./)?results/(\w+)/model/model\.nemo", model):
+        return match[1]
+    return Path(model).stem if model.endswith(".nemo") else model
 
 
 def cell(value: float | None) -> str:
