@@ -27,7 +27,7 @@ TUNED = {
             **LOCAL,
             "model": {"init_from": BASE, "reinitialize_decoder": True},
             "tokenizer": {"vocab_size": 28},
-            "training": {"optimizer": "adamw_8bit"},
+            "training": {"optimizer": "adamw_8bit", "seeds": [1, 4]},
             "max_steps": 6,
         },
     },
@@ -49,7 +49,7 @@ def checkout(tmp_path_factory, speech, warm):
 
 def test_both_are_trained_and_compared_with_the_untouched_model(checkout):
     experiments.assert_complete(checkout, experiments.read(checkout, "tuned.yaml"))
-    assert {row["model"] for row in experiments.table(checkout).values()} == {"model"}, "a name, not a path"
+    assert {row["model"] for row in experiments.table(checkout).values()} == {"first"}, "a name, not a path"
     pieces = {
         name: tokenizers.tokens(tokenizers.load(tokenizers.from_nemo(checkout / f"results/{name}/model/model.nemo")))
         for name in ("first", "own", "new")
@@ -57,12 +57,17 @@ def test_both_are_trained_and_compared_with_the_untouched_model(checkout):
     assert pieces["own"] == pieces["first"] and len(pieces["new"]) == 28
 
 
-@pytest.mark.parametrize("dataset", ["own", "new"])
-def test_killed_in_every_leg_it_ends_with_the_same_weights(checkout, warm, dataset):
-    place = checkout / "results" / dataset
-    calm = place.rename(checkout / f"calm_{dataset}")
+@pytest.mark.parametrize(("place", "target"), [("own", "own"), ("new/seed_4", "results/new/seed_4/checkpoints/leg_3")])
+def test_killed_in_every_leg_it_ends_with_the_same_weights(checkout, warm, place, target):
+    place = checkout / "results" / place
+    calm = place.rename(checkout / f"calm_{place.name}")
     for leg in (1, 2, 3):
-        experiments.kill_training(checkout, warm, place, leg, "--cores", "1", dataset, configfiles=["tuned.yaml"])
-    done = experiments.snakemake(checkout, warm, "--cores", "1", dataset, configfiles=["tuned.yaml"])
+        experiments.kill_training(checkout, warm, place, leg, "--cores", "1", target, configfiles=["tuned.yaml"])
+    done = experiments.snakemake(checkout, warm, "--cores", "1", target, configfiles=["tuned.yaml"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert experiments.difference(place, calm, 3) <= 1e-6
+
+
+def test_another_seed_is_another_training(checkout):
+    own, other = (checkout / f"results/new{place}" for place in ("", "/seed_4"))
+    assert experiments.difference(own, other, 3) > 1e-3

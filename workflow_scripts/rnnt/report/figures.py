@@ -127,8 +127,8 @@ def differences(rows: list[dict]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.8 + 0.52 * len(rows)))
         axes = figure.subplots()
-        axes.axvline(0, color=INK, linewidth=1)
         for y, row in enumerate(rows):
+            axes.plot([0, 0], [y - 0.22, y + 0.22], color=INK, linewidth=1)
             worse = row["difference"] > 0
             color = SERIES[1] if worse else SERIES[0]
             if row["low"] is not None:
