@@ -105,6 +105,7 @@ EXPERIMENTS = {
             "training.seeds": ([1, 2], "time: a third is as the second"),
         },
         added={
+            "evaluation.legs": (1, "time: the others have three"),
             "sources.libri.path": ("corpora", "a small tree, which the test makes"),
             "sources.libri.allow_subset": (True, "it has not the published size"),
         },
