@@ -127,9 +127,10 @@ def splits(dataset, kind):
 
 def file_name(split):
     """A split's name as a part of a path."""
-    if re.fullmatch(r"\w[\w.-]*", split, re.ASCII):
+    if re.fullmatch(r"\w[\w.-]{0,99}", split, re.ASCII):
         return split
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', split)}-{hashlib.sha256(split.encode()).hexdigest()[:6]}"
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", split)[-50:]
+    return f"_{plain}-{hashlib.sha256(split.encode()).hexdigest()[:6]}"
 
 
 def without_rules(source):
@@ -169,7 +170,8 @@ def parts(dataset, split):
     for part in found:
         source, name = part.pop("source"), part.pop("split")
         # Ids as they are where they can't be the same, so that a source that gets a name changes no manifest.
-        part["prefix"] = "" if len(found) == 1 else f"{name if same else part['label']}/"
+        part["label"] = name if same else part["label"]
+        part["prefix"] = "" if len(found) == 1 else f"{part['label']}/"
         part["listing"] = f"results/sources/{experiment.source_id(source)}/{file_name(name)}/{heard}"
         described.append({**part, **({"rules": source["rules"]} if "rules" in source else {})})
     return described
@@ -190,19 +192,37 @@ def duration_limits(dataset, split):
     return f"--min-duration {limits['min_duration']} --max-duration {limits['max_duration']}"
 
 
+def learned(dataset):
+    """What a data set's models have learned from, with those that its training started from, each by its own name."""
+    return {
+        f"{kind}_{name}/{split}": compared(name, split)
+        for name in (dataset, *experiment.ancestors(config, dataset))
+        for kind in KINDS[:2]
+        for split in splits(name, kind)
+    }
+
+
 def own_splits(dataset):
-    """What of a data set is compared: each split's manifest, and what it is made of."""
-    return {split: compared(dataset, split) for kind in KINDS for split in splits(dataset, kind)}
+    """What of a data set is compared: its splits, and what the models have learned from that its training started from."""
+    own = {split: compared(dataset, split) for kind in KINDS for split in splits(dataset, kind)}
+    before = [f"_{name}/" for name in experiment.ancestors(config, dataset)]
+    return own | {name: found for name, found in learned(dataset).items() if any(part in name for part in before)}
 
 
 def learned_and_foreign(dataset):
-    """What a data set learns from, and the test splits of all others, each by a name that no other has."""
-    learned = {split: found for split, found in own_splits(dataset).items() if not split.startswith("test")}
-    return learned | {f"test_{other}/{split}": compared(other, split) for other, split in foreign_splits(dataset)}
+    """What a data set's models have learned from, and the test splits of all others."""
+    return learned(dataset) | {
+        f"test_{other}/{split}": compared(other, split) for other, split in foreign_splits(dataset)
+    }
 
 
 def compared(dataset, split):
     return {"manifest": f"results/{dataset}/manifests/{split}.jsonl", "parts": parts(dataset, split)}
+
+
+def manifest_files(compared):
+    """The manifests of splits that are compared."""
+    return [split["manifest"] for split in compared.values()]
 
 
 def fingerprint_files(compared):
@@ -221,6 +241,10 @@ def foreign_splits(dataset):
 def foreign_manifest(wildcards):
     """The test split of another data set; ends with one line where there is none."""
     seed_of(wildcards)
+    if wildcards.other == dataset_of(wildcards):
+        sys.exit(
+            f"error: results/{wildcards.run}/transfer: its own test splits are in results/{wildcards.run}/evaluation"
+        )
     if (wildcards.other, wildcards.split) not in foreign_splits(dataset_of(wildcards)):
         refuse_split(wildcards.other, wildcards.split)
     return f"results/{wildcards.other}/manifests/{wildcards.split}.jsonl"
@@ -311,7 +335,7 @@ def option(name, value):
 
 
 def cleaning_options(dataset):
-    """How build_manifests cleans the texts; the language where it matters: else its change would train again."""
+    """How build_manifest cleans the texts; the language where it matters: else its change would train again."""
     text = section(dataset, "text")
     matters = text["case"] == "lower" and languages.has_own_case(text["language"])
     language = option("language", text["language"] if matters else "")
@@ -385,7 +409,9 @@ def of_run(run, search, suffix=".json"):
 
 
 def of_split(dataset, split, search):
-    """Those hypotheses of `evaluations` that are of one split."""
+    """Those hypotheses of `evaluations` that are of one test split."""
+    if split not in splits(dataset, "test"):
+        refuse_split(dataset, split)
     return [path for path in evaluations(dataset, search, ".jsonl") if Path(path).stem == split]
 
 
@@ -462,7 +488,8 @@ def card_options(dataset):
     """What of the configuration a model card tells."""
     found = experiment.dataset_config(config, dataset, "model", "text", "filter")
     training = training_options(dataset, runs(dataset)[dataset])
-    return {**found, "splits": experiment.drawn(config, dataset), "training": training}
+    before = {name: experiment.drawn(config, name)["train"] for name in experiment.ancestors(config, dataset)}
+    return {**found, "splits": experiment.drawn(config, dataset), "before": before, "training": training}
 
 
 def repository(wildcards):

@@ -78,7 +78,7 @@ rule build_manifest:
 rule compare_splits:
     """Find what a data set's splits share; a recording that is tested on must not be trained on."""
     input:
-        manifests=lambda w: manifests(w.dataset),
+        manifests=lambda w: manifest_files(own_splits(w.dataset)),
         summaries=lambda w: manifests(w.dataset, "summaries/{split}.json"),
         fingerprints=lambda w: fingerprint_files(own_splits(w.dataset)),
         script="workflow_scripts/compare_splits.py",

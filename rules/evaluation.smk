@@ -194,7 +194,7 @@ use rule score_hypotheses as score_transfer with:
 rule compare_transfer:
     """Find what the training of one data set shares with the test splits of the others."""
     input:
-        manifests=lambda w: [found["manifest"] for found in learned_and_foreign(w.dataset).values()],
+        manifests=lambda w: manifest_files(learned_and_foreign(w.dataset)),
         fingerprints=lambda w: fingerprint_files(learned_and_foreign(w.dataset)),
         script="workflow_scripts/compare_splits.py",
     output:
@@ -206,5 +206,5 @@ rule compare_transfer:
     params:
         splits=lambda w: as_json(learned_and_foreign(w.dataset)),
     shell:
-        "python {input.script} --splits {params.splits:q} --only-learned-and-tested --allow-overlap"
+        "python {input.script} --splits {params.splits:q} --allow-overlap"
         " --label {wildcards.dataset} --log {log:q} --overlap {output.overlap:q}"

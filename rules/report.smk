@@ -74,11 +74,11 @@ rule make_wer_table:
         "logs/make_wer_table.log",
     conda:
         "../envs/light.yaml"
-    params:
-        base_models=lambda w, input: [nemo_file(path) for path in input.base_models],
     resources:
         # Not a param: what changes no result must not make the table anew.
         config=as_json(config),
+    params:
+        base_models=lambda w, input: [nemo_file(path) for path in input.base_models],
     shell:
         "python {input.script} --greedy {input.greedy:q} --beam {input.beam:q} --zero-shot {input.zero_shot:q}"
         " --splits {input.splits:q}"

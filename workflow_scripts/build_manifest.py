@@ -63,7 +63,7 @@ def main(args):
     found = sum(map(len, kept)) + sum(map(len, dropped.values()))
     weights = [part.get("weight") for part in args.parts]
     for entries, part in zip(kept, args.parts, strict=True):
-        if not entries and (part.get("weight") or part.get("hours")):
+        if not entries and (any(weights) or part.get("hours")):
             raise UserError(f"splits.{args.split}: {part['label']}: nothing is left of it to draw from")
     if any(weights):
         weigh(kept, args.parts, weights)

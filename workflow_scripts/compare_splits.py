@@ -16,7 +16,6 @@ def parser():
         required=True,
         help="JSON: of each split its `manifest` and its `parts`, the splits of sources as for build_manifest.py",
     )
-    p.add_argument("--only-learned-and-tested", action="store_true", help="compare test splits with others alone")
     p.add_argument("--allow-overlap", action="store_true", help="go on where a recording is in test and elsewhere too")
     p.add_argument("--summaries", type=Path, nargs="*", default=[], help="what build_manifest.py wrote of each split")
     p.add_argument("--summary", type=Path, help="JSON file: all of them together")
@@ -31,7 +30,7 @@ def main(args):
         if line := describe_cases(summaries):
             console.log.warning("%s", line)
     splits = {name: entries(Path(split["manifest"]), split["parts"]) for name, split in args.splits.items()}
-    found = overlap.find(splits, among_tests=not args.only_learned_and_tested)
+    found = overlap.find(splits)
     files.write_json(args.overlap, found)
     for line in overlap.describe(found):
         console.log.warning("%s", line)
@@ -45,7 +44,7 @@ def main(args):
             f"{overlap.describe_pair(shared[0])[0]}: the score would be of what it has learned from: take them out of "
             f"one of the splits ({kept} lists them), or accept it with filter.allow_overlap: true"
         )
-    if args.log:
+    if args.log and args.summary:
         args.log.with_name("overlap.json").unlink(missing_ok=True)
 
 

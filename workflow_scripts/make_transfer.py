@@ -1,6 +1,5 @@
 """Every model on every test split, a row each: what the model of one data set makes of the test sets of the others."""
 
-from itertools import chain
 from pathlib import Path
 
 import pandas
@@ -35,8 +34,11 @@ def parser():
 def main(args):
     shared = {path.parts[-3]: files.read_json(path) for path in args.overlap}
     cells = {}
-    for path in chain(args.own, args.foreign):
-        cells.setdefault(place(path), []).append(path)
+    for path in args.own:
+        dataset = table.dataset_of(path.parts[:-4])
+        cells.setdefault((dataset, dataset, path.stem), []).append(path)
+    for path in args.foreign:
+        cells.setdefault((table.dataset_of(path.parts[:-3]), path.parts[-2], path.stem), []).append(path)
     rows = []
     for key in sorted({(dataset, split) for _, dataset, split in cells}):
         column = {model: paths for (model, *tested), paths in sorted(cells.items()) if tuple(tested) == key}
@@ -45,14 +47,6 @@ def main(args):
     for row in rows:
         if row["remark"]:
             console.log.warning("%(trained_on)s on %(dataset)s %(split)s: %(remark)s", row)
-
-
-def place(path):
-    """Trained on, tested on, and the split."""
-    if path.parts[-4] == "evaluation":
-        dataset = table.dataset_of(path.parts[:-4])
-        return dataset, dataset, path.stem
-    return table.dataset_of(path.parts[:-3]), path.parts[-2], path.stem
 
 
 def of_column(dataset, split, column, shared, allowed):
@@ -96,7 +90,9 @@ def learned(shared, split):
     pairs = [pair for pair in overlap.with_test(shared) if pair["splits"][1] == split]
     if not pairs:
         return ""
-    return f"not scored: {len(pairs[0]['recordings'])} of its recordings are in {pairs[0]['splits'][0]} of this model"
+    shared = {name for pair in pairs for _, name, _ in pair["recordings"]}
+    places = " and ".join(pair["splits"][0] for pair in pairs)
+    return f"not scored: {len(shared)} of its recordings {'is' if len(shared) == 1 else 'are'} in {places}"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main(args):
     settings = decoding.set_search(model, args.search, args.lm, args.training_texts)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
-    key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size)
+    key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size, args.hypotheses)
     progress = args.progress / f"{key}.jsonl" if args.progress else None
     if progress:
         progress.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +80,12 @@ def main(args):
         },
     )
     if progress:
-        progress.unlink()
+        progress.unlink(missing_ok=True)
 
 
-def progress_key(fingerprint, settings, manifest, batch_size):
-    """A name for what the hypotheses depend on."""
-    content = json.dumps([fingerprint, settings, files.sha256(manifest), batch_size], sort_keys=True)
+def progress_key(fingerprint, settings, manifest, batch_size, hypotheses):
+    """A name for what the hypotheses depend on, and for where they go: the same may be decoded for two at a time."""
+    content = json.dumps([fingerprint, settings, files.sha256(manifest), batch_size, str(hypotheses)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -283,13 +283,17 @@ def test_a_source_is_told_by_all_but_its_cleaning_rules():
         ({"seeds": [3, 5]}, {"seed": 7}, [7]),
         ({"seed": 4}, {"seeds": [2, 1]}, [2, 1]),
         ({"seeds": None, "seed": 4}, {}, [4]),
+        ({"seeds": [3, 5]}, {"seeds": None}, [1]),
+        ({"seeds": [3.0, 5.0]}, {}, [3, 5]),
     ],
 )
 def test_a_data_set_s_seed_or_seeds_replace_the_shared_ones(shared, own, seeds):
     given = changed("training", shared)
     given["datasets"]["digits"]["training"] = own
     checked = config.validate(given, SCHEMA)
-    assert config.seeds(checked, "digits") == seeds
+    assert config.seeds(checked, "digits") == seeds and all(
+        type(seed) is int for seed in config.seeds(checked, "digits")
+    )
     training = config.dataset_config(checked, "digits", "training")["training"]
     assert ("seed" in training) != ("seeds" in training)
 
@@ -311,8 +315,14 @@ def test_a_data_set_s_seed_or_seeds_replace_the_shared_ones(shared, own, seeds):
             "unknown key datasets.d.splits.train.weigth: did you mean `weight`?",
         ),
         ({"test": {"split": "mine/a", "hours": 1}}, "splits.test: expected a"),
+        ({"validation": ["mine/a"]}, "splits.validation: expected one split, by its name or as a share, got"),
+        ({"validation": "mine/"}, "splits.validation: mine/: expected SOURCE/SPLIT: which split of mine?"),
+        (
+            {"validation": {"split": "mine/train", "hours": 1}},
+            "mine/train is in validation and in train, one of them a s",
+        ),
         ({"test": "libri/test-claen"}, "no split test-claen (it has train-clean-100"),
-        ({"validation": "libri/train-clean-100", "test": "libri/train-clean-100"}, "is in validation too"),
+        ({"validation": "libri/dev-other", "test": "libri/dev-other"}, "is in validation too"),
     ],
 )
 def test_a_share_that_can_t_be_is_one_line(splits, message):

@@ -186,7 +186,9 @@ def test_the_batches_of_replay_hold_what_the_weights_say_and_seeds_are_told(run)
     assert seeds[0] != seeds[1]
     rows = {row["a"] for row in experiments.of_csv(folder / "results/comparisons.csv") if row["dataset"] == "tuned"}
     assert rows >= {"zero-shot", "greedy", "tuned test beam", "tuned test_digits beam"}
-    assert "One seed alone was trained of digits, tuned, tuned_5: how far" in (folder / "results/wer_table.md").read_text()
+    assert (
+        "One seed alone was trained of digits, tuned, tuned_5: how far" in (folder / "results/wer_table.md").read_text()
+    )
 
 
 def test_the_columns_and_rules_of_esb_are_those_of_its_data_sets(run):

@@ -101,7 +101,7 @@ def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
     }
     if "training" in found:
         ours = own.get("training", {})
-        several = ours.get("seeds") or (config["training"]["seeds"] and "seed" not in ours)
+        several = ours["seeds"] if "seeds" in ours else config["training"]["seeds"] and "seed" not in ours
         found["training"].pop("seed" if several else "seeds", None)
     return found
 
@@ -144,6 +144,18 @@ def trained_here(config: dict, init_from: str | None) -> str | None:
     """The data set whose model `model.init_from` names, `results/NAME/model/model.nemo`, where it is one of these."""
     match = re.fullmatch(r"(?:\./)?results/([a-z][a-z0-9_]*)/model/model\.nemo", init_from or "")
     return match[1] if match and match[1] in config["datasets"] else None
+
+
+def ancestors(config: dict, dataset: str) -> list[str]:
+    """The data sets whose models a data set's training started from, the nearest first."""
+    found = []
+    while earlier := trained_here(
+        config, dataset_config(config, (found or [dataset])[-1], "model")["model"]["init_from"]
+    ):
+        if earlier in (dataset, *found):
+            break
+        found.append(earlier)
+    return found
 
 
 def source_id(source: dict) -> str:
@@ -237,6 +249,7 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     if not any(split.startswith("test") for split in dataset["splits"]):
         raise UserError(f"config: {key}.splits has no test split: name one `test` or `test_...`")
     _check_splits(config, key, dataset)
+    _check_shares_apart(key, dataset["splits"])
     merged = dataset_config(config, name, "model", "tokenizer", "filter", "training", "evaluation")
     beam = merged["evaluation"]["beam"]
     for parameter, strategies in BEAM_PARAMETERS.items():
@@ -276,15 +289,12 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
 
 def _check_chain(config: dict, name: str) -> None:
     """That no data set's training starts, over others, from its own model."""
-    passed = [name]
-    while earlier := trained_here(config, dataset_config(config, passed[-1], "model")["model"]["init_from"]):
-        passed.append(earlier)
-        if earlier == name:
-            raise UserError(
-                f"config: datasets.{name}: model.init_from: starts from its own model: {' from '.join(passed)}"
-            )
-        if earlier in passed[:-1]:
-            return  # told of another
+    passed = [name, *ancestors(config, name)]
+    first = dataset_config(config, passed[-1], "model")["model"]["init_from"]
+    if trained_here(config, first) == name:
+        raise UserError(
+            f"config: datasets.{name}: model.init_from: starts from its own model: {' from '.join([*passed, name])}"
+        )
 
 
 def _check_splits(config: dict, key: str, dataset: dict) -> None:
@@ -310,6 +320,22 @@ def _check_splits(config: dict, key: str, dataset: dict) -> None:
             raise UserError(f"{where}: the weights add up to {total:g}, expected {wanted}")
 
 
+def _check_shares_apart(key: str, splits: dict) -> None:
+    """That no share is drawn of a split that validates or trains too: the one would lie inside the other."""
+    drawn = [(ours, share) for ours, value in splits.items() if ours[:4] != "test" for share in _shares(value)]
+    for ours, share in drawn:
+        for theirs, other in drawn:
+            if (
+                ours < theirs
+                and share["split"] == other["split"]
+                and {"hours", "weight"} & (share.keys() | other.keys())
+            ):
+                raise UserError(
+                    f"config: {key}.splits: {share['split']} is in {theirs} and in {ours}, one of them a share: shares "
+                    "of one split overlap: take another split for one of them"
+                )
+
+
 def _check_split(sources: dict, own: dict | None, where: str, name: str) -> None:
     """That a split is of the data set's own source, or of a named one, that may have it."""
     source, _, split = name.partition("/")
@@ -318,7 +344,9 @@ def _check_split(sources: dict, own: dict | None, where: str, name: str) -> None
             f"{where}: {name}: the data set has a `source` of its own, whose splits are named without it: to draw on "
             f"{source} too, give that a name in `sources`"
         )
-    if own is None and (source not in sources or not split):
+    if own is None and source in sources and not split:
+        raise UserError(f"{where}: {name}: expected SOURCE/SPLIT: which split of {source}?")
+    if own is None and source not in sources:
         near = difflib.get_close_matches(source, sources, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"sources has {', '.join(sources)}"
         expected = "" if "/" in name else "expected SOURCE/SPLIT: "
@@ -383,6 +411,8 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrid
             and "number" not in str(child["type"])
         ):
             instance[key] = int(instance[key])  # 3.0 is an integer to JSON Schema
+        if isinstance(instance[key], list) and child.get("items", {}).get("type") == "integer":
+            instance[key] = [int(one) for one in instance[key]]
         if child.get("format") == "path" and instance[key] is not None:
             instance[key] = _path(instance[key], f"{where}{key}")
         if isinstance(instance[key], dict):
@@ -474,7 +504,10 @@ def _explain_share(error: jsonschema.ValidationError, where: str) -> str:
                 " (put it in quotes: YAML reads yes, no, on and off as true and false)" if one in (True, False) else ""
             )
             return f"{place}: expected a split's name, or {{split: NAME, hours: 10}}, got {_shown(one)}{hint}"
-    return f"config: {where}: expected a split's name or a list of them, got {_shown(value)}"
+    expected = (
+        "a split's name or a list of them" if where.endswith(".train") else "one split, by its name or as a share"
+    )
+    return f"config: {where}: expected {expected}, got {_shown(value)}"
 
 
 def _shown(value) -> str:

@@ -1,4 +1,4 @@
-"""Weights & Biases and TensorBoard: one run per data set, the same run across legs and restarts."""
+"""Weights & Biases and TensorBoard: one run per data set and seed, the same run across legs and restarts."""
 
 from __future__ import annotations
 

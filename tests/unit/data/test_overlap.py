@@ -241,3 +241,16 @@ def test_of_real_speakers_who_say_the_same_nothing_is_taken_for_a_copy(digits):
         for split in ("validation", "test")
     ]
     assert copies(*sides) == []
+
+
+def test_of_another_data_set_only_what_is_learned_is_compared_with_what_is_tested():
+    same = [entry("a", "one")]
+    found = overlap.find({"train": same, "test": same, "train_base/train": same, "test_other/test": same})
+    assert [pair["splits"] for pair in found["pairs"]] == [
+        ["train", "test"],
+        ["train", "test_other/test"],
+        ["train_base/train", "test"],
+        ["train_base/train", "test_other/test"],
+    ]
+    assert overlap.seen_texts({"pairs": found["pairs"][2:3]}, "test") == {"a"}
+    assert len(overlap.with_test(found)) == 4

@@ -59,7 +59,7 @@ def test_a_model_that_has_learned_from_a_test_set_is_not_scored_on_it_unless_tha
     nobody = {"names": [], "utterances": 0, "share_of_utterances": 0.0}
     texts = {"utterances": 0, "share_of_utterances": 0.0, "share_of_words": 0.0, "ids": []}
     pair = {
-        "splits": ["train", "test_ant/test"],
+        "splits": ["train_bee/train", "test_ant/test"],
         "recordings": [["a", "b", "file"]],
         "texts": texts,
         "speakers": nobody,
@@ -68,7 +68,7 @@ def test_a_model_that_has_learned_from_a_test_set_is_not_scored_on_it_unless_tha
     files.write_json(tmp_path / "bee/transfer/overlap.json", {"by_sound": True, "pairs": [pair]})
     rates = {("ant", "ant"): 0.5, ("bee", "ant"): 0.1, ("ant", "bee"): 0.5, ("bee", "bee"): 0.3}
     rows, said = transfer(tmp_path, rates)
-    told = "not scored: 1 of its recordings are in train of this model"
+    told = "not scored: 1 of its recordings is in train_bee/train"
     assert rows["bee", "ant"]["remark"] == told and rows["bee", "ant"]["wer_beam"] == "" and told in said
     rows, _ = transfer(tmp_path, rates, "--allow-overlap", "bee")
     assert rows["bee", "ant"]["remark"] == "" and rows["bee", "ant"]["best"] == "yes"

@@ -21,13 +21,14 @@ ROUNDED = 0.05  # seconds: published times are rounded, so that neighbours in a 
 NOTHING = {"by_sound": False, "pairs": []}
 
 
-def find(splits: dict[str, list[dict]], among_tests: bool = True) -> dict:
+def find(splits: dict[str, list[dict]]) -> dict:
     """What each two of the splits share, `pairs`. `splits` are manifest entries by split, kept or to be scored.
 
     A recording is the same by its file, where two segments overlap in time, and by its sound, where the entries have a
-    `fingerprint` (`manifests.listing`; `by_sound`: they have): what those of two utterances have in common makes their
-    audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. `among_tests`: two test splits
-    are compared too. Time grows with the number of utterances, not with its square.
+    `fingerprint` (`manifests.listing`; `by_sound`: they have): what those of two utterances have in common makes
+    their audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. What another data set has
+    is called `KIND_NAME/SPLIT`: then what is learned is compared with what is tested, and nothing else. Time grows with
+    the number of utterances, not with its square.
     """
     index = functools.cache(lambda split: fingerprints.index([entry["fingerprint"] for entry in splits[split]]))
     order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
@@ -36,7 +37,7 @@ def find(splits: dict[str, list[dict]], among_tests: bool = True) -> dict:
         "pairs": [
             _pair(one, other, splits, index)
             for one, other in combinations(order, 2)
-            if among_tests or _kind(one) != _kind(other) == "test"
+            if "/" not in one + other or (_kind(one) != "test" and _kind(other) == "test")
         ],
     }
 
@@ -133,7 +134,11 @@ def with_test(found: dict) -> list[dict]:
 
 def seen_texts(found: dict, split: str) -> set[str]:
     """The ids of a split's utterances whose text is in the training split."""
-    return {name for pair in found["pairs"] if pair["splits"] == ["train", split] for name in pair["texts"]["ids"]}
+    return {name for pair in found["pairs"] if _trained(pair, split) for name in pair["texts"]["ids"]}
+
+
+def _trained(pair: dict, split: str) -> bool:
+    return _kind(pair["splits"][0]) == "train" and pair["splits"][1] == split
 
 
 def describe(found: dict, examples: bool = True) -> list[str]:

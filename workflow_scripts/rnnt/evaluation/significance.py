@@ -120,7 +120,9 @@ def signs(difference: np.ndarray) -> float:
     if not found:
         return 1.0
     angles = 2 * np.pi * np.arange(2 * most + 1) / (2 * most + 1)
-    wave = np.prod([np.cos(size * angles) ** number for size, number in zip(sizes, blocks, strict=True)], axis=0)
+    wave = np.ones_like(angles)
+    for size, number in zip(sizes, blocks, strict=True):
+        wave *= np.cos(size * angles) ** number
     chances = np.fft.fft(wave).real / (2 * most + 1)
     nearer = chances[:found].sum() + chances[1:found].sum()
     return float(np.clip(1 - nearer, max(2.0 ** (1 - len(difference)), PRECISION), 1))

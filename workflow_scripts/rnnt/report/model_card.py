@@ -100,7 +100,9 @@ def write(
                 f"checkpoint has {leg['step']}: they do not belong together"
             )
     language = _language(config)
+    before = [part["source"] for parts in config.get("before", {}).values() for part in parts]
     trained_on = _sources(config, "train")
+    told = set(map(_source, trained_on))
     data = _metadata(label, rows, config)
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
@@ -110,12 +112,10 @@ def write(
         leg=leg,
         synthetic=all(source["type"] == "synthetic" for source in trained_on),
         source="; and on ".join(dict.fromkeys(map(_source, trained_on))),
-        tested_on=[
-            text for text in dict.fromkeys(map(_source, _sources(config, "test"))) if text not in _told(trained_on)
-        ],
+        tested_on=list(dict.fromkeys(text for text in map(_source, _sources(config, "test")) if text not in told)),
         changes=[line for name, found in of_seeds.items() if (line := over_seeds.describe_change(name, found))],
         means={name: found for name, found in of_seeds.items() if len(found["seeds"]) > 1},
-        base=_base(config["model"]),
+        base=_base(config["model"], config.get("before", {})),
         reinitialized=config["model"]["reinitialize_decoder"],
         splits=summary,
         shared=overlap.describe(shared, examples=False),
@@ -130,7 +130,7 @@ def write(
         beam_strategy=rows[0]["beam_strategy"],
         beam_size=rows[0]["beam_size"],
         beam_lm=rows[0].get("beam_lm"),
-        licences=list(dict.fromkeys(LICENCES[source["type"]] for source in trained_on)),
+        licences=list(dict.fromkeys(LICENCES[source["type"]] for source in trained_on + before)),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
@@ -138,10 +138,6 @@ def write(
 def _sources(config: dict, kind: str) -> list[dict]:
     """The sources that the splits of a kind draw on."""
     return [part["source"] for split, parts in config["splits"].items() if split.startswith(kind) for part in parts]
-
-
-def _told(sources: list[dict]) -> set[str]:
-    return set(map(_source, sources))
 
 
 def _on_the_hub(source: dict) -> tuple[str | None, str | None]:
@@ -219,8 +215,17 @@ def _source(source: dict) -> str:
     return DESCRIPTIONS[source["type"]]
 
 
-def _base(model: dict) -> str | None:
-    """What the training started from, in words; None: from scratch."""
+def _base(model: dict, before: dict[str, list[dict]]) -> str | None:
+    """What the training started from, in words; None: from scratch.
+
+    `before` has the data sets whose models it started from, the nearest first, and what each was trained on.
+    """
+    if before:
+        return "; that from ".join(
+            f"the model `{name}` of the same experiment, trained on "
+            + " and ".join(dict.fromkeys(_source(part["source"]) for part in parts))
+            for name, parts in before.items()
+        )
     name = model["init_from"]
     if not name:
         return None

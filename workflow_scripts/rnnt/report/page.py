@@ -206,7 +206,6 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
         "high": high if low is not None else None,
         **speeds,
         "worse": zero_shot is not None and beam > zero_shot,
-        "clearly_worse": None not in (zero_shot, low) and low > zero_shot,
         "utterances": len(utterances),
         "by_duration": in_ranges(utterances, [float(u["entry"]["duration"]) for u in utterances], DURATIONS, " s"),
         "by_length": in_ranges(utterances, [u["words"] for u in utterances], LENGTHS),

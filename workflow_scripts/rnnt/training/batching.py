@@ -111,7 +111,7 @@ class Bucket(NamedTuple):
     utterances: int  # in a batch, at most
     seconds: float  # of the longest utterance
     tokens: int  # of the longest transcript
-    drawn: tuple[tuple[np.ndarray, int], ...] = ()  # indices and how many of them an epoch has; none: all, once
+    parts: tuple[tuple[np.ndarray, float, float], ...] = ()  # indices, how many an epoch has, and where it begins
 
 
 def plan(
@@ -150,45 +150,40 @@ def plan(
                 utterances = max(1, min(utterances, int(options["batch_cells"] / cells)))
             found.append(_bucket(order[start:end], utterances, durations, tokens, share))
             start = end
-    found = [bucket for bucket in found if bucket.batches]
     while sum(bucket.batches for bucket in found) % ranks:
-        fullest = max(range(len(found)), key=lambda i: _drawn(found[i]) / found[i].batches)
-        if found[fullest].batches == _drawn(found[fullest]):
+        fullest = max(range(len(found)), key=lambda i: _most(found[i]) / found[i].batches)
+        if found[fullest].batches == _most(found[fullest]):
             raise UserError(f"{len(order)} utterances can't be shared out to {ranks} processes: use fewer")
         found[fullest] = found[fullest]._replace(batches=found[fullest].batches + 1)
     return found
 
 
 class _Shares:
-    """How many utterances an epoch draws of each part of a bucket: what rounding leaves is for the next bucket."""
+    """How many utterances an epoch draws of each part of a bucket; what rounding leaves goes on in the next bucket."""
 
     def __init__(self, times: np.ndarray | None):
         self.times = times
-        self.left = {} if times is None else dict.fromkeys(np.unique(times), 0.0)
+        self.left = {} if times is None else dict.fromkeys(np.unique(times), 0.5)
 
-    def of(self, indices: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
+    def of(self, indices: np.ndarray) -> tuple[tuple[np.ndarray, float, float], ...]:
         found = []
         for value in self.left:
             same = indices[self.times[indices] == value]
-            exact = value * len(same) + self.left[value]
-            count = int(exact + ROUNDING)
-            self.left[value] = exact - count
-            if count:
-                found.append((same, count))
+            if len(same):
+                found.append((same, value * len(same), self.left[value]))
+                self.left[value] = (self.left[value] + value * len(same)) % 1
         return tuple(found)
 
 
 def _bucket(indices: np.ndarray, utterances: int, durations: np.ndarray, tokens: np.ndarray, share: _Shares) -> Bucket:
     made = Bucket(indices, 0, 0, float(durations[indices].max()), int(tokens[indices].max()), share.of(indices))
-    if share.times is not None and not made.drawn:
-        return made
-    batches = math.ceil(_drawn(made) / utterances)
-    return made._replace(batches=batches, utterances=math.ceil(_drawn(made) / batches))
+    batches = math.ceil(_most(made) / utterances)
+    return made._replace(batches=batches, utterances=math.ceil(_most(made) / batches))
 
 
-def _drawn(bucket: Bucket) -> int:
-    """Utterances that an epoch has of a bucket."""
-    return sum(count for _, count in bucket.drawn) if bucket.drawn else len(bucket.indices)
+def _most(bucket: Bucket) -> int:
+    """Utterances that an epoch has of a bucket at most: of parts that are not drawn whole, one more or less."""
+    return sum(math.ceil(count - ROUNDING) for _, count, _ in bucket.parts) or len(bucket.indices)
 
 
 class BatchSampler(torch.utils.data.Sampler):
@@ -217,13 +212,21 @@ class BatchSampler(torch.utils.data.Sampler):
 
     def _indices(self, number: int, bucket: Bucket) -> np.ndarray:
         """What an epoch has of a bucket. Of a part that is not drawn whole it goes on where the epoch before ended."""
+        if not bucket.parts:
+            return bucket.indices
+        ends = [
+            [int(count * epoch + begin + ROUNDING) for epoch in (self.epoch, self.epoch + 1)]
+            for _, count, begin in bucket.parts
+        ]
+        # Every batch has an utterance, though a small share rounds to none.
+        ends[-1][1] += max(0, bucket.batches - sum(end - start for start, end in ends))
         found = []
-        for part, (indices, count) in enumerate(bucket.drawn):
-            place = np.arange(self.epoch * count, (self.epoch + 1) * count)
+        for part, ((indices, *_), (start, end)) in enumerate(zip(bucket.parts, ends, strict=True)):
+            place = np.arange(start, end)
             for again in np.unique(place // len(indices)):
                 mixed = np.random.default_rng([self.seed, number, part, again]).permutation(indices)
                 found.append(mixed[place[place // len(indices) == again] % len(indices)])
-        return np.concatenate(found) if found else bucket.indices
+        return np.concatenate(found)
 
 
 def padding(sampler: BatchSampler, durations: np.ndarray) -> float:

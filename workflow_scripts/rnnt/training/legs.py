@@ -101,7 +101,10 @@ class Leg:
 
     def fingerprint(self) -> str:
         """A hash of all that it is: JSON values, the contents of files, and the leg before it."""
-        before = files.read_json(self.previous / "leg.json")["fingerprint"] if self.previous else self.base_model
+        # A leg that is written once more, because something beside its weights is asked for, has another file's hash.
+        start = self.previous or (self.base_model and self.base_model.parent)
+        known = start and (start / "leg.json").is_file()
+        before = files.read_json(start / "leg.json")["fingerprint"] if known else self.base_model
         architecture = None if self.base_model else models.architecture_file(self.model["architecture"])
         parts = {
             "model": self.model,

@@ -86,7 +86,8 @@ def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | N
         # Trainings on a CPU run side by side: each takes its share of the memory.
         share = min(1.0, torch.get_num_threads() / os.cpu_count())
         room = memory.capacity(flight.device, share) * memory.HEADROOM[flight.device] - flight.taken.weights
-        most = flight.durations.sum() / 10  # an epoch should have ten steps
+        epoch = flight.durations.sum() if flight.times is None else (flight.durations * flight.times).sum()
+        most = epoch / 10  # an epoch should have ten steps
         budget = None
         while budget is None:
             budget = memory.largest_budget(lambda seconds: flight.fits(flight.buckets(seconds), room), most)
