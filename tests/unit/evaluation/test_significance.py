@@ -190,7 +190,7 @@ def test_the_interval_of_a_difference_is_of_means_as_its_p_value_is():
 
 def test_seeds_no_further_apart_than_their_noise_add_nothing():
     """Speakers that exchange 12 errors: noise of variance 16. By it alone 40 % of variances are less than 0.511 times
-    as much, and 60 % than 0.916 times, of two degrees of freedom."""
+    as much, and half than 0.693 times, of two degrees of freedom."""
     words, errors, shift = [1000] * 10, np.array([50, 90, 40, 70, 60, 55, 80, 45, 65, 75]), 12 * (-1) ** np.arange(10)
     alone = of_speakers(errors, words)
     for by in (2, 3, 4, 20):
@@ -198,7 +198,7 @@ def test_seeds_no_further_apart_than_their_noise_add_nothing():
         center = 100 * (errors.sum() + 0.5) / 10000
         widths = [np.log(each.interval().low / center) * center for each in (Seeds((alone,)), recipe)]
         widths += [each.minus(Seeds((alone,)), paired=True).interval.low for each in (Seeds((alone,)), recipe)]
-        left = [max(by**4 - (16 * share) ** 2, 0) ** 0.5 / 100 for share in (0.5108, 0.9163)]
+        left = [max(by**4 - (16 * share) ** 2, 0) ** 0.5 / 100 for share in (0.5108, 0.6931)]
         assert widths[1] ** 2 - widths[0] ** 2 == pytest.approx(4.3027**2 * 4 / 3 * left[0], rel=1e-3, abs=1e-9)
         assert widths[3] ** 2 - widths[2] ** 2 == pytest.approx(4.3027**2 / 3 * left[1], rel=1e-3, abs=1e-9)
 
