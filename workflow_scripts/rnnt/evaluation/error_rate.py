@@ -112,24 +112,25 @@ class Seeds:
         return self._interval(significance.interval(self._by_block(), self._words()), seeds)
 
     def minus(self, other: Seeds, *, paired: bool) -> Difference:
-        """The mean rate minus that of another, its interval for one more seed of each, the p-value for the means.
+        """The mean rate minus that of another; interval and p-value are for the means over all seeds and speakers.
 
         `paired`: the same models in the same order, decoded in two ways; or one of the two is a model that has no seed,
-        such as a pretrained one. Else two recipes. Raises UserError where they can't be compared so.
+        such as a pretrained one. Else two recipes; of a recipe with one seed seeds are taken to differ as those of the
+        other. Raises UserError where they can't be compared so.
         """
         _refuse_others((*self.rates, *other.rates))
         counts = len(self.rates), len(other.rates)
         if paired and counts[0] != counts[1] and min(counts) > 1:
             raise UserError(f"{counts[0]} and {counts[1]} seeds: these are not the same models")
         ours, theirs, words = self._by_block(), other._by_block(), self._words()
-        seeds, uncovered = f" and {max(counts)} seeds" if max(counts) > 1 else "", ""
+        seeds = f" and the mean of {max(counts)} seeds" if max(counts) > 1 else ""
+        assumed = ""
         if not paired and max(counts) > 1:
-            numbers = [count if count > 1 else "one" for count in counts]
-            seeds = f", {numbers[0]} seed{'s' * (counts[0] > 1)} against {numbers[1]}"
-            uncovered = "other seeds of the one" if min(counts) == 1 else ""
+            seeds = ", " + " against ".join(f"mean of {each} seeds" if each > 1 else "one seed" for each in counts)
+            assumed = "its spread is taken as theirs" if min(counts) == 1 else ""
         return Difference(
             difference=round(100 * float((ours.mean(0) - theirs.mean(0)).sum() / words.sum()), 6),
-            interval=self._interval(significance.interval_of_difference(theirs, ours, words, paired), seeds, uncovered),
+            interval=self._interval(significance.interval_of_difference(theirs, ours, words, paired), seeds, assumed),
             p_value=significance.p_value(theirs, ours, words, paired),
         )
 
@@ -140,13 +141,13 @@ class Seeds:
     def _words(self) -> np.ndarray:
         return self.rates[0].by_block(self.rates[0].words)
 
-    def _interval(self, ends: tuple[np.ndarray, np.ndarray], seeds: str, uncovered: str = "") -> Interval:
+    def _interval(self, ends: tuple[np.ndarray, np.ndarray], seeds: str, assumed: str = "") -> Interval:
         words, speakers = self._words(), self.rates[0].speakers
         one, many = ("speaker", "speakers") if speakers else ("utterance", "utterances")
         if np.isfinite(ends[0]):
-            others = " and ".join(each for each in (uncovered, "" if speakers else "other speakers") if each)
+            notes = ", ".join(each for each in (assumed, "" if speakers else "other speakers not covered") if each)
             low, high = (round(100 * float(end), 6) for end in ends)
-            return Interval(low, high, f"{len(words)} {many}{seeds}{f': {others} not covered' if others else ''}")
+            return Interval(low, high, f"{len(words)} {many}{seeds}{f': {notes}' if notes else ''}")
         few = {1: f"one {one}", 2: f"two {many}"}
         most = f"one {one} has {100 * words.max() / words.sum():.0f} % of the words"
         return Interval(None, None, f"none: {few.get(len(words), most)}")

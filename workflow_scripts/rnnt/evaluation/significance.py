@@ -4,9 +4,10 @@ Utterances of one speaker are not independent, and speakers are few. So the vari
 jackknife of a ratio (Cochran 1977, section 6), and the quantile Student's t with few degrees of freedom (Cameron and
 Miller 2015). tests/benchmarks/coverage.py measures what these intervals cover; it chose the constants.
 
-A model trained with another seed has another WER, for all speakers alike. What seeds add is Student's t of its own, of
-their variance; the squares of the two half widths add up (the recovery of Zou and Donner 2008), since one t of both by
-Satterthwaite's degrees of freedom covers too little where two or three seeds are alike by chance.
+A model trained with another seed has another WER, for all speakers alike. A WER is that of one more seed, a difference
+that of two recipes' means over all seeds. What seeds add is Student's t of its own, of their variance; the squares of
+the two half widths add up (the recovery of Zou and Donner 2008), since one t of both by Satterthwaite's degrees of
+freedom covers too little where two or three seeds are alike by chance.
 
 Errors are arrays [..., seeds, blocks], one seed alone adding nothing; reference words [..., blocks]: a block is a
 speaker, or an utterance where speakers are not known. Rates are errors per word.
@@ -23,6 +24,7 @@ TAIL = 0.025  # on either side of a 95 % interval
 MOST = 0.5  # of the words: a block with as many leaves too little to tell the variance from; so do two blocks
 SKEWNESS = 1.5  # variances of log WER, those of speakers alone, by which the upper end lies further off
 PRECISION = 1e-12  # of a p-value, a sum of rounded numbers
+NOISE = 0.4, 0.5  # that seeds by noise alone differ by less: of one more seed; of means, which seeds matter less to
 VARIATION = 0.43  # of speakers' WERs, their variance by the square of their mean, where no error shows it: sigma 0.6
 
 
@@ -36,7 +38,8 @@ def interval(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndar
     total, count = mean.sum(-1), words.sum(-1)
     half, skewness = _of_log(mean, words)
     center, limit = (total + 0.5) / count, limit_without_errors(words)
-    seeds = _half_of_seeds([errors], words) / center
+    seeds, freedom = _of_seeds([errors], words, [1 + 1 / errors.shape[-2]])
+    seeds = special.stdtrit(freedom, 1 - TAIL) * np.sqrt(seeds) / center
     high = np.maximum(center * np.exp(np.hypot(half + skewness, seeds)), limit)
     return (
         np.where(total > 0, center * np.exp(-np.hypot(half, seeds)), 0 * limit),
@@ -49,11 +52,13 @@ def interval_of_difference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the 95 % interval of the WER of b minus that of a, of errors on the same words; NaN as `interval`.
 
-    `paired`: each seed is a model that both share, or one of the two has no seed; else both vary on their own.
+    That of the means of two recipes over all their seeds. `paired`: each seed is a model that both share, or one of the
+    two has no seed; else both vary on their own, one seed alone as those of the other.
     Student's t on the difference. Speakers with a high WER have great differences, so that the end far from zero lies
     further off, by what the interval of the WER of both together asks for; bounded as that is.
     """
-    seeds = _half_of_seeds([b - a] if paired else [a, b], words)
+    variance, freedom = _of_means(a, b, words, paired)
+    seeds = special.stdtrit(freedom, 1 - TAIL) * np.sqrt(variance)
     a, b = a.mean(-2), b.mean(-2)
     count, unequal = words.sum(-1), np.abs(b - a).sum(-1)
     difference = (b - a).sum(-1) / count
@@ -84,7 +89,7 @@ def p_value(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> fl
     """Two-sided p-value of no difference between two systems, or recipes, over speakers and seeds: int [seeds, blocks].
 
     That of `signs`; with seeds no less than Student's t asks for, by the variances of speakers and of seeds as in
-    `interval_of_difference`. One seed against several, not `paired`: it is taken to vary as those do.
+    `interval_of_difference`.
     """
     counts = [len(a), len(b)]
     common = math.lcm(*counts)
@@ -93,11 +98,7 @@ def p_value(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> fl
         return chance
     change = b.mean(0) - a.mean(0)
     freedom = max(1, 1 / (_share(words) ** 2).sum() - 1)  # of speakers; here for any of them
-    if paired:
-        seeds, freedom_of_seeds = _of_seeds([b - a], words, [1 / common])
-    else:
-        shares = [1 / count + (min(counts) == 1) for count in counts]
-        seeds, freedom_of_seeds = _of_seeds([a, b], words, shares)
+    seeds, freedom_of_seeds = _of_means(a, b, words, paired)
     squares = np.nan_to_num([_error_of_rate(change, words) ** 2, seeds])  # NaN: one block has all words
 
     def left(log_p):
@@ -140,30 +141,32 @@ def _of_log(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return half, SKEWNESS * np.maximum(error**2 - independent, 0)
 
 
-def _half_of_seeds(samples: list[np.ndarray], words: np.ndarray) -> np.ndarray:
-    """Half the width of the interval of the rate of new seeds, one of each sample, as far as seeds make it wide."""
-    shares = [1 + 1 / sample.shape[-2] for sample in samples]
-    variance, freedom = _of_seeds(samples, words, shares)
-    return special.stdtrit(freedom, 1 - TAIL) * np.sqrt(variance)
+def _of_means(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
+    """As `_of_seeds`, of the difference of the means of two recipes over all their seeds."""
+    if paired:
+        return _of_seeds([b - a], words, [1 / max(a.shape[-2], b.shape[-2])])
+    counts = [a.shape[-2], b.shape[-2]]
+    return _of_seeds([a, b], words, [1 / count + (min(counts) == 1) for count in counts])
 
 
 def _of_seeds(samples: list[np.ndarray], words: np.ndarray, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the variances between seeds of the samples' rates, times these shares, and its degrees of freedom, [...].
 
     Errors of each sample [..., seeds, blocks]; degrees of freedom by Welch (1947). Seeds differ by their own noise too,
-    that of the speakers holds a part of it: as much is left out as tests/benchmarks/coverage.py bears.
+    which the variance of speakers holds: what noise alone would not exceed in NOISE of all cases is left out, squared,
+    so that more of it goes where there is little else.
     """
-    most = sum(sample.shape[-2] - 1 for sample in samples)
-    variance = squares = np.zeros(words.shape[:-1])
+    variance = squares = noise = np.zeros(words.shape[:-1])
     for sample, share in zip(samples, shares, strict=True):
-        seeds = sample.shape[-2]
-        if seeds > 1:
-            rates = sample.sum(-1) / words.sum(-1)[..., None]
-            noise = _error_of_rate(sample - sample.mean(-2, keepdims=True), words[..., None, :]) ** 2
-            own = (most - 1) / (most + 1) * noise.sum(-1) / (seeds - 1)
-            found = share * np.maximum(rates.var(-1, ddof=1) - own, 0)
-            variance, squares = variance + found, squares + found**2 / (seeds - 1)
-    return variance, np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
+        others = sample.shape[-2] - 1
+        if others:
+            found = share * (sample.sum(-1) / words.sum(-1)[..., None]).var(-1, ddof=1)
+            errors = _error_of_rate(sample - sample.mean(-2, keepdims=True), words[..., None, :])
+            noise = noise + share * (errors**2).sum(-1) / others
+            variance, squares = variance + found, squares + found**2 / others
+    freedom = np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
+    noise = noise * special.gammaincinv(freedom / 2, NOISE[max(shares) <= 1]) / (freedom / 2)  # a quantile of chi2
+    return np.sqrt(np.maximum(variance**2 - noise**2, 0)), freedom
 
 
 def _error_of_rate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
