@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTH, HEIGHT = 1000, 1150  # pixels: the figures of a default run
+WIDTH, HEIGHT = 1000, 1055  # pixels: the figures of a default run
 COLORS = 64
 MOST = 200_000  # bytes
 
