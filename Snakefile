@@ -11,6 +11,7 @@ min_version("9.27")
 
 
 include: "rules/common.smk"
+include: "rules/splits.smk"
 include: "rules/data.smk"
 include: "rules/tokenizer.smk"
 include: "rules/training.smk"

@@ -125,181 +125,19 @@ def splits(dataset, kind):
     return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
 
 
-def file_name(split):
-    """A split's name as a part of a path."""
-    if re.fullmatch(r"\w[\w.-]{0,99}", split, re.ASCII):
-        return split
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", split)[-50:]
-    return f"_{plain}-{hashlib.sha256(split.encode()).hexdigest()[:6]}"
-
-
-def without_rules(source):
-    """A source's section without its cleaning rules, which change nothing that is prepared or listed."""
-    return {key: value for key, value in source.items() if key != "rules"}
-
-
-def all_sources():
-    """What data sets draw on, by id: the source's section, and the names of its splits by those of their folders."""
-    found = {}
-    for dataset, own in config["datasets"].items():
-        for split in own["splits"]:
-            for part in experiment.parts(config, dataset, split):
-                known = found.setdefault(
-                    experiment.source_id(part["source"]), {"source": without_rules(part["source"]), "splits": {}}
-                )
-                known["splits"][file_name(part["split"])] = part["split"]
-    return found
-
-
-SOURCES = all_sources()  # by the wildcard `source`
-
-
-def sources(dataset, kind=""):
-    """The sources that a data set draws on for splits of a kind, each once."""
-    names = splits(dataset, kind) if kind else config["datasets"][dataset]["splits"]
-    found = [part["source"] for split in names for part in experiment.parts(config, dataset, split)]
-    return [source for number, source in enumerate(found) if source not in found[:number]]
-
-
-def parts(dataset, split):
-    """What a split of a data set is made of, for build_manifest.py: listings of splits of sources."""
-    found = experiment.parts(config, dataset, split)
-    heard = "samples" if section(dataset, "filter")["read_samples"] else "headers"
-    same = len({experiment.source_id(part["source"]) for part in found}) == 1
-    described = []
-    for part in found:
-        source, name = part.pop("source"), part.pop("split")
-        # Ids as they are where they can't be the same, so that a source that gets a name changes no manifest.
-        part["label"] = name if same else part["label"]
-        part["prefix"] = "" if len(found) == 1 else f"{part['label']}/"
-        part["listing"] = f"results/sources/{experiment.source_id(source)}/{file_name(name)}/{heard}"
-        described.append({**part, **({"rules": source["rules"]} if "rules" in source else {})})
-    return described
-
-
-def listings(dataset, split, name):
-    """The files of that name of the listings that a split of a data set is made of."""
-    if split not in config["datasets"][dataset]["splits"]:
-        refuse_split(dataset, split)
-    return [f"{part['listing']}/{name}" for part in parts(dataset, split)]
-
-
-def duration_limits(dataset, split):
-    """How build_manifest filters a split: a test split not at all."""
-    limits = section(dataset, "filter")
-    if split.startswith("test"):
-        return ""
-    return f"--min-duration {limits['min_duration']} --max-duration {limits['max_duration']}"
-
-
-def learned(dataset):
-    """What a data set's models have learned from, with those that its training started from, each by its own name."""
-    return {
-        f"{kind}_{name}/{split}": compared(name, split)
-        for name in (dataset, *experiment.ancestors(config, dataset))
-        for kind in KINDS[:2]
-        for split in splits(name, kind)
-    }
-
-
-def own_splits(dataset):
-    """What of a data set is compared: its splits, and what the models have learned from that its training started from."""
-    own = {split: compared(dataset, split) for kind in KINDS for split in splits(dataset, kind)}
-    before = [f"_{name}/" for name in experiment.ancestors(config, dataset)]
-    return own | {name: found for name, found in learned(dataset).items() if any(part in name for part in before)}
-
-
-def learned_and_foreign(dataset):
-    """What a data set's models have learned from, and the test splits of all others."""
-    return learned(dataset) | {
-        f"test_{other}/{split}": compared(other, split) for other, split in foreign_splits(dataset)
-    }
-
-
-def compared(dataset, split):
-    return {"manifest": f"results/{dataset}/manifests/{split}.jsonl", "parts": parts(dataset, split)}
-
-
-def manifest_files(compared):
-    """The manifests of splits that are compared."""
-    return [split["manifest"] for split in compared.values()]
-
-
-def fingerprint_files(compared):
-    """The files with the fingerprints of splits that are compared, each once."""
-    folders = [part["listing"] for split in compared.values() for part in split["parts"]]
-    return [
-        f"{folder}/{name}" for folder in dict.fromkeys(folders) for name in ("fingerprints.npz", "utterances.jsonl")
-    ]
-
-
-def foreign_splits(dataset):
-    """The test splits of all other data sets, each with the data set's name."""
-    return [(other, split) for other in config["datasets"] if other != dataset for split in splits(other, "test")]
-
-
-def foreign_manifest(wildcards):
-    """The test split of another data set; ends with one line where there is none."""
-    seed_of(wildcards)
-    if wildcards.other == dataset_of(wildcards):
-        sys.exit(
-            f"error: results/{wildcards.run}/transfer: its own test splits are in results/{wildcards.run}/evaluation"
-        )
-    if (wildcards.other, wildcards.split) not in foreign_splits(dataset_of(wildcards)):
-        refuse_split(wildcards.other, wildcards.split)
-    return f"results/{wildcards.other}/manifests/{wildcards.split}.jsonl"
-
-
-def transferring():
-    """The data sets whose models are tested on the other data sets too."""
-    return [name for name in config["datasets"] if section(name, "evaluation")["transfer"] and foreign_splits(name)]
-
-
-def transfers(dataset, suffix):
-    """The metrics or hypotheses of a data set's models on the test splits of the others."""
-    if dataset not in transferring():
-        return []
-    return [
-        f"results/{run}/transfer/{other}/{split}{suffix}"
-        for run in runs(dataset)
-        for other, split in foreign_splits(dataset)
-    ]
-
-
-def transfer_table():
-    return ["results/transfer.csv"] if transferring() else []
-
-
-def as_last_beam(wildcards):
-    """The wildcards of the last leg's beam search, of which a decoding of another data set has none."""
-    leg = str(legs(dataset_of(wildcards)))
-    return type("Wildcards", (), {"run": wildcards.run, "leg": leg, "search": "beam"})
-
-
-def manifests(dataset, name="{split}.jsonl", kinds=KINDS):
-    """The manifests of a data set, or what lies beside them, of splits of some kinds."""
-    names = [split for kind in kinds for split in splits(dataset, kind)]
-    return [f"results/{dataset}/manifests/{name}".format(split=split) for split in names]
-
-
 def gates(wildcards):
     """What is looked at before anything is trained or decoded, and does neither again when it is looked at once more."""
     dataset = dataset_of(wildcards)
     return ancient([f"results/{dataset}/manifests/overlap.json", f"results/{dataset}/tokenizer/check.json"])
 
 
-def source_listing(wildcards):
-    """The file that lists a local source's split: an edit of it lists the split anew."""
-    known = SOURCES[wildcards.source]
-    if known["source"]["type"] != "local":
-        return []
-    found = asked(local.listing, known["source"], known["splits"][wildcards.part])
-    return as_input(str(found)) if found else []
-
-
 def base_model(wildcards):
     """What training starts from: a local .nemo file, the download of a pretrained name, another data set's last leg."""
-    init_from = section(dataset_of(wildcards), "model")["init_from"]
+    return base_model_of(dataset_of(wildcards))
+
+
+def base_model_of(dataset):
+    init_from = section(dataset, "model")["init_from"]
     if not init_from:
         return []
     if not init_from.endswith(".nemo"):
@@ -332,14 +170,6 @@ def tokenizer_source(wildcards):
 def option(name, value):
     """`--name value` where there is a value."""
     return f"--{name} {shlex.quote(str(value))}" if value else ""
-
-
-def cleaning_options(dataset):
-    """How build_manifest cleans the texts; the language where it matters: else its change would train again."""
-    text = section(dataset, "text")
-    matters = text["case"] == "lower" and languages.has_own_case(text["language"])
-    language = option("language", text["language"] if matters else "")
-    return f"--case {text['case']} --rules {text['rules']} {language}".strip()
 
 
 def legs(dataset):
@@ -425,10 +255,46 @@ def of_all(search, suffix=".json"):
     return [path for dataset in config["datasets"] for path in evaluations(dataset, search, suffix)]
 
 
+def foreign_splits(dataset):
+    """The test splits of all other data sets, each with the data set's name."""
+    return [(other, split) for other in config["datasets"] if other != dataset for split in splits(other, "test")]
+
+
+def foreign_manifest(wildcards):
+    """The test split of another data set; ends with one line where there is none."""
+    seed_of(wildcards)
+    if wildcards.other == dataset_of(wildcards):
+        sys.exit(
+            f"error: results/{wildcards.run}/transfer: its own test splits are in results/{wildcards.run}/evaluation"
+        )
+    if (wildcards.other, wildcards.split) not in foreign_splits(dataset_of(wildcards)):
+        refuse_split(wildcards.other, wildcards.split)
+    return f"results/{wildcards.other}/manifests/{wildcards.split}.jsonl"
+
+
+def transferring():
+    """The data sets whose models are tested on the other data sets too."""
+    return [name for name in config["datasets"] if section(name, "evaluation")["transfer"] and foreign_splits(name)]
+
+
+def transfers(dataset, suffix):
+    """The metrics or hypotheses of a data set's models on the test splits of the others."""
+    if dataset not in transferring():
+        return []
+    return [
+        f"results/{run}/transfer/{other}/{split}{suffix}"
+        for run in runs(dataset)
+        for other, split in foreign_splits(dataset)
+    ]
+
+
+def transfer_table():
+    return ["results/transfer.csv"] if transferring() else []
+
+
 def base_models():
     """The pretrained models of all data sets, each once."""
-    found = (base_model(type("Wildcards", (), {"dataset": dataset})) for dataset in config["datasets"])
-    return sorted({str(path) for path in found if path})
+    return sorted({str(path) for path in map(base_model_of, config["datasets"]) if path})
 
 
 def interim_metrics(run):
@@ -454,16 +320,19 @@ def suspects(suffix=".tsv"):
 
 def search(wildcards):
     """The parameters of a search, which change its hypotheses; NeMo's defaults and the file of `lm` are not in it."""
-    options = section(dataset_of(wildcards), "evaluation")[wildcards.search]
+    kind = getattr(wildcards, "search", "beam")  # a decoding of another data set has no other
+    options = section(dataset_of(wildcards), "evaluation")[kind]
     without = {"lm"} if language_model(wildcards) else {"lm", "lm_weight"}
     return {key: value for key, value in options.items() if value is not None and key not in without}
 
 
 def language_model(wildcards):
     """The ARPA file of the beam search. It speaks of the tokens of training: an untouched model may have others."""
-    path = section(dataset_of(wildcards), "evaluation")["beam"]["lm"]
-    other_tokens = int(wildcards.leg) == 0 and section(dataset_of(wildcards), "tokenizer")["source"] == "train"
-    if not path or wildcards.search == "greedy" or other_tokens:
+    dataset = dataset_of(wildcards)
+    path = section(dataset, "evaluation")["beam"]["lm"]
+    untouched = getattr(wildcards, "leg", None) == "0"
+    other_tokens = untouched and section(dataset, "tokenizer")["source"] == "train"
+    if not path or getattr(wildcards, "search", "beam") == "greedy" or other_tokens:
         return []
     if not asked(Path(path).is_file):
         sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")

@@ -153,8 +153,8 @@ use rule transcribe_split as transcribe_transfer with:
         manifest=foreign_manifest,
         tokenizer=tokenizer_of,
         gates=gates,
-        lm=lambda w: language_model(as_last_beam(w)),
-        texts=lambda w: training_texts(as_last_beam(w)),
+        lm=language_model,
+        texts=training_texts,
         script="workflow_scripts/transcribe_split.py",
     output:
         hypotheses="results/{run}/transfer/{other}/{split}.jsonl",
@@ -163,13 +163,6 @@ use rule transcribe_split as transcribe_transfer with:
         "logs/{run}/transcribe_transfer_{other}_{split}.log",
     benchmark:
         "benchmarks/{run}/transcribe_transfer_{other}_{split}.tsv"
-    params:
-        search=lambda w: as_json(search(as_last_beam(w))),
-        lm=lambda w, input: option("lm", input.lm),
-        texts=lambda w, input: option("training-texts", input.texts),
-        label=named,
-        tokenizer=lambda w, input: Path(input.tokenizer).parent,
-        progress=lambda w: f"results/{w.run}/runs/transcripts",
 
 
 use rule score_hypotheses as score_transfer with:

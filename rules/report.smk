@@ -19,7 +19,7 @@ rule track_results:
     params:
         # Here it is one: a tracker that is turned on later is to get the results.
         tracking=lambda w: tracking(),
-        licensed=lambda w: "--licensed" if "switchboard" in {s["type"] for s in sources(dataset_of(w))} else "",
+        licensed=lambda w: "--licensed" if is_licensed(dataset_of(w)) else "",
         runs=lambda w: f"results/{w.run}/runs",
         label=named,
     shell:

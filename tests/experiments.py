@@ -191,7 +191,7 @@ def assert_data_set_complete(place, experiment, rows):
         (part,) = config.drawn(experiment, name)[split]
         assert bool(row["wer_glm"]) == (part["source"]["type"] == "switchboard")
         assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
-    if sections["evaluation"]["transfer"] and len(experiment["datasets"]) > 1:
+    if sections["evaluation"]["transfer"]:
         assert_tested_elsewhere(place, experiment, 1 + len(others))
     if sections["evaluation"]["suspects"]:
         scored = files.read_json(place / "suspects.json")

@@ -136,6 +136,7 @@ def test_validation_leaves_the_given_configuration_alone():
         ("datasets.digits.splits.test", "-x", ["datasets.digits.splits.test: -x", "begin with a hyphen"]),
         ("datasets.digits.splits.train", ["a", "a"], ["datasets.digits.splits.train"]),
         ("datasets", None, ["datasets is missing"]),
+        ("evaluation.transfer", True, ["datasets.digits: evaluation.transfer: there is no other data set"]),
         ("datasets.seed_2", VALID["datasets"]["digits"], ["datasets.seed_2: the folders of seeds are called so"]),
         ("text.language", "en_US", ["config: text.language: expected a BCP 47", '"en_US": did you mean `en-US`?']),
         ("datasets.digits.text", {"language": "Hindi!"}, ["datasets.digits.text.language: expected", '"Hindi!"']),

@@ -281,6 +281,8 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
             "such as stt_en_contextnet_1024"
         )
     _check_chain(config, name)
+    if merged["evaluation"]["transfer"] and len(config["datasets"]) == 1:
+        raise UserError(f"config: {key}: evaluation.transfer: there is no other data set to test its models on")
     if merged["training"]["precision"] == "fp16" and config["device"] == "cpu":
         raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
     if not merged["filter"]["allow_overlap"]:
