@@ -297,6 +297,7 @@ def test_a_data_set_s_seed_or_seeds_replace_the_shared_ones(shared, own, seeds):
     )
     training = config.dataset_config(checked, "digits", "training")["training"]
     assert ("seed" in training) != ("seeds" in training)
+    assert config.validate(checked, SCHEMA) == checked
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ def validate(config: dict, schema: dict) -> dict:
     if errors:
         raise UserError(_explain(errors[0], schema))
     _fill_defaults(config, schema, schema, "", overrides=False)
+    if config["training"]["seeds"]:
+        _leave_one_of_seed_and_seeds(config)
     for name, dataset in config["datasets"].items():
         _check_dataset(config, name, dataset)
     return config
@@ -224,6 +226,15 @@ def _check_seeds(config: dict) -> None:
                 f"config: {f'datasets.{name}.' * bool(name)}training: seed and seeds are both given: take out one "
                 "(seed trains once, seeds once for each)"
             )
+
+
+def _leave_one_of_seed_and_seeds(config: dict) -> None:
+    """Shared seeds are in place of the default seed, which stays for the data set that takes them off."""
+    seed = config["training"].pop("seed")
+    for dataset in config["datasets"].values():
+        own = dataset.get("training", {})
+        if own.get("seeds", ()) is None:
+            own.setdefault("seed", seed)
 
 
 def _path(value: str, where: str) -> str:

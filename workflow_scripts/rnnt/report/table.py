@@ -125,7 +125,8 @@ def rows(found: Metrics) -> list[dict[str, str]]:
                 "wer_glm_high": cell(of_all.get("wer_glm_high")),
                 "wer_beam_sd": cell(of_all["wer_sd"]),
             }
-        made.append({"wer_beam_sd": "", **one, "seeds": str(len(beam))})
+        one = {"wer_beam_sd": "", **one, "seeds": str(len(beam))}
+        made.append({column: one[column] for column in COLUMNS})
     return made
 
 
