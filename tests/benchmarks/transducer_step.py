@@ -6,13 +6,13 @@
 Methods: `fused` (ours), `nemo` (NeMo's joint and warprnnt_numba), `nemo_fused_batch` (NeMo's fused joint step on
 sub-batches of 4), `nemo_graph` (NeMo's graph loss with Triton, CUDA alone), `transformers` (NeMo's joint and the
 `tdt_loss` of Transformers), `float64` (ours, with the projections the others have but all that follows in float64).
-With --durations the model is a TDT: of NeMo's losses there is a kernel for CUDA alone. All get the same random tensors, lengths spread evenly from half to full. Every method runs in a process of its own, so that none
-inherits memory from another, after a warm-up on a tiny batch that compiles numba. What the others are held against,
-the reference, is the last of `nemo` and `transformers` that ran.
+With --durations the model is a TDT: of NeMo's losses there is a kernel for CUDA alone. All get the same random tensors,
+lengths spread evenly from half to full. Every method runs in a process of its own, so that none inherits memory from
+another, after a warm-up on a tiny batch that compiles numba. The reference is `transformers` for TDT, else `nemo`.
 Time: median of the repeats, seconds. Memory: peak of the first repeat above inputs and parameters, MiB (resident memory
-on the CPU, allocated tensors on CUDA). Errors against the reference: relative for the loss; for the gradients of encoder
-output, prediction output and joint parameters norm of the difference over norm, of all of them and of the worst. The
-last column is that of all of them against `float64`: it tells whose rounding the difference is.
+on the CPU, allocated tensors on CUDA). Errors against the reference: relative for the loss; for the gradients of
+encoder output, prediction output and joint parameters norm of the difference over norm, of all of them and of the
+worst. The last column is that of all of them against `float64`: it tells whose rounding the difference is.
 """
 
 import argparse
@@ -47,6 +47,7 @@ COLUMNS = [  # title, width, key of the row, format
 
 def main():
     options = parse_arguments()
+    sys.path.pop(0)  # this folder, whose coverage.py is not the package of that name
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow_scripts"))
     if options.worker:
         worker(**json.loads(options.worker))
