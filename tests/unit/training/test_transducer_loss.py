@@ -6,13 +6,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transducers import (
+    ACTIVATION,
+    TINY_BUDGET_MIB,
+    compare_with_nemo,
+    fused,
+    gradients,
+    make_case,
+    nemo_inputs,
+    nemo_modules,
+    relative,
+)
 
 from rnnt.errors import UserError
-from rnnt.training import transducer_loss
+from rnnt.training import lattice
 from rnnt.training.transducer_loss import fused_transducer_loss, nemo_joint_loss
-
-ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
-TINY_BUDGET_MIB = 1e-6  # one frame a chunk
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,40 +30,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def make_case(frames, labels, outputs=5, width=4, dtype=torch.float64, seed=0, extra=0):
-    """Random tensors of a batch with these lengths; `extra` frames and label positions of padding."""
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=random, dtype=dtype).requires_grad_()
-
-    batch, most = len(frames), max(labels)
-    return SimpleNamespace(
-        f=normal(batch, max(frames) + extra, width),
-        g=normal(batch, most + 1 + extra, width),
-        weight=normal(outputs, width),
-        bias=normal(outputs),
-        # the padding holds an impossible label: it must never be read
-        targets=torch.randint(0, outputs - 1, (batch, most + extra), generator=random).masked_fill(
-            torch.arange(most + extra) >= torch.tensor(labels)[:, None], 10**6
-        ),
-        frames=torch.tensor(frames),
-        labels=torch.tensor(labels),
-        blank=outputs - 1,
-    )
-
-
-def fused(case, **options):
-    options.setdefault("blank", case.blank)
-    return fused_transducer_loss(
-        case.f, case.g, case.weight, case.bias, case.targets, case.frames, case.labels, **options
-    )
-
-
-def gradients(loss, case):
-    return torch.autograd.grad(loss, (case.f, case.g, case.weight, case.bias))
 
 
 def brute_force(case, activation="relu"):
@@ -72,11 +46,6 @@ def brute_force(case, activation="relu"):
             alignments.append(torch.stack(terms).sum())
         losses.append(-torch.logsumexp(torch.stack(alignments), 0))
     return torch.stack(losses)
-
-
-def relative(ours, theirs):
-    ours, theirs = ours.detach().double(), theirs.detach().double()
-    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-30)).item()
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATION))
@@ -132,43 +101,6 @@ def test_no_bias_and_frozen_inputs():
     expected = torch.autograd.grad(fused(case), case.f)[0]
     case.bias, case.weight = None, case.weight.detach()
     assert torch.equal(torch.autograd.grad(fused(case), case.f)[0], expected)
-
-
-def nemo_modules(activation="relu", dropout=0.0, reduction="mean_batch", width=16, outputs=8, **loss_options):
-    from nemo.collections.asr.losses.rnnt import RNNTLoss
-    from nemo.collections.asr.modules.rnnt import RNNTJoint
-
-    torch.manual_seed(0)
-    sizes = {"encoder_hidden": 7, "pred_hidden": 6, "joint_hidden": width}
-    joint = RNNTJoint({**sizes, "activation": activation, "dropout": dropout}, num_classes=outputs - 1)
-    loss = RNNTLoss(outputs - 1, reduction, "warprnnt_numba", loss_kwargs=loss_options)
-    return joint.train(), loss
-
-
-def nemo_inputs(frames, labels, outputs=8):
-    torch.manual_seed(1)
-    encoder = torch.randn(len(frames), 7, max(frames)).requires_grad_()
-    decoder = torch.randn(len(frames), 6, max(labels) + 1).requires_grad_()
-    targets = torch.randint(0, outputs - 1, (len(frames), max(labels)))
-    return encoder, decoder, targets, torch.tensor(frames), torch.tensor(labels)
-
-
-def compare_with_nemo(joint, loss, inputs, factor=1.0):
-    encoder, decoder, targets, frames, labels = inputs
-    theirs = loss(
-        log_probs=joint(encoder_outputs=encoder, decoder_outputs=decoder),
-        targets=targets,
-        input_lengths=frames,
-        target_lengths=labels,
-    )
-    ours = nemo_joint_loss(joint, loss, *inputs, memory_budget_mib=0.01)
-    wanted = [encoder, decoder, *joint.parameters()]
-    assert ours.shape == theirs.shape
-    assert relative(ours, theirs) <= 1e-6
-    for mine, expected in zip(
-        torch.autograd.grad(ours * factor, wanted), torch.autograd.grad(theirs * factor, wanted), strict=True
-    ):
-        assert relative(mine, expected) <= 1e-4
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATION))
@@ -274,7 +206,7 @@ def test_confident_model_in_float32(dropout):
 def test_cells_left_out_of_the_backward_pass_do_not_count(monkeypatch, dropout, activation):
     """The same gradients with the bands and without, although the bands are narrow."""
     case = confident_case()
-    bands = transducer_loss._bands
+    bands = lattice.bands
     widths = []
 
     def narrow(mass):
@@ -287,7 +219,7 @@ def test_cells_left_out_of_the_backward_pass_do_not_count(monkeypatch, dropout, 
 
     results = []
     for replacement in (narrow, full):
-        monkeypatch.setattr(transducer_loss, "_bands", replacement)
+        monkeypatch.setattr(lattice, "bands", replacement)
         torch.manual_seed(6)
         loss = fused(case, activation=activation, dropout=dropout, memory_budget_mib=0.02)
         results.append(gradients(loss, case))
@@ -296,7 +228,8 @@ def test_cells_left_out_of_the_backward_pass_do_not_count(monkeypatch, dropout, 
         assert relative(mine, expected) <= 1e-14
 
 
-def test_waits_for_the_device_as_often_with_many_chunks_as_with_one():
+@pytest.mark.parametrize("durations", [(), (0, 1, 2, 3, 4)])
+def test_waits_for_the_device_as_often_with_many_chunks_as_with_one(durations):
     class CountReads(TorchDispatchMode):
         """Counts what would wait for a GPU: reading a number off a tensor."""
 
@@ -307,7 +240,7 @@ def test_waits_for_the_device_as_often_with_many_chunks_as_with_one():
             self.reads += "_local_scalar_dense" in name or "nonzero" in name
             return function(*arguments, **(options or {}))
 
-    case = make_case([17, 5], [6, 9])
+    case = make_case([17, 5], [6, 9], durations=durations)
     counts = []
     for budget in (64, TINY_BUDGET_MIB):
         with CountReads() as mode:
@@ -357,7 +290,7 @@ def test_names_the_nemo_feature_that_is_not_covered():
     joint, loss = nemo_modules()
     inputs = nemo_inputs([4], [2])
     for module, attribute, value, word in [
-        (joint, "num_extra_outputs", 3, "TDT"),
+        (joint, "num_extra_outputs", 3, "3 extra outputs"),
         (joint, "masking_prob", 0.2, "masking_prob"),
         (joint, "temperature", 2.0, "temperature"),
         (loss, "_loss", torch.nn.Identity(), "Identity"),

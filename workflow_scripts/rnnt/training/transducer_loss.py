@@ -1,13 +1,13 @@
-"""The RNN-T joint network and loss as one step that never holds the logits.
+"""The joint network and the loss of RNN-T and TDT as one step that never holds the logits.
 
-A cell (b, t, u) of the lattice has the logits z = W act(f[b, t] + g[b, u]) + c, and the loss needs two numbers of them:
-log P(blank) and log P(next label). So the forward pass computes the logits a chunk of cells at a time, keeps those two
-numbers and throws the logits away; the backward pass computes them again. Only cells of real frames and labels are ever
-computed: padding is free.
+A cell (b, t, u) of the lattice has the logits z = W act(f[b, t] + g[b, u]) + c, and the loss needs few numbers of them:
+log P(blank), log P(next label) and, for a token-and-duration transducer (TDT), the log-probability of each duration. So
+the forward pass computes the logits a chunk of cells at a time, keeps those numbers and throws the logits away; the
+backward pass computes them again. Only cells of real frames and labels are ever computed: padding is free.
 
-Sources of the formulas: lattice and gradient, Graves 2012 (arXiv 1211.3711) section 2.4; FastEmit, Yu et al. 2020
-(arXiv 2010.11148) equations 9 and 10; what is scaled, clamped and reduced, and in which order, NeMo's `warprnnt_numba`.
-Shapes: B utterances, T encoder frames, U labels, H joint width, V outputs including blank.
+Sources of the formulas: FastEmit, Yu et al. 2020 (arXiv 2010.11148) equations 9 and 10; TDT, its sigma and omega, Xu et
+al. 2023 (arXiv 2304.06795); what is scaled, clamped and reduced, and in which order, NeMo's `warprnnt_numba` and `tdt`.
+Shapes: B utterances, T encoder frames, U labels, H joint width, V outputs: the tokens, the blank, D durations.
 """
 
 from collections import namedtuple
@@ -17,22 +17,25 @@ import torch
 from torch.nn.functional import pad
 
 from rnnt.errors import UserError
+from rnnt.training import lattice
 
 # on a CPU a chunk should stay in the cache, on a GPU it should fill the device
 DEFAULT_BUDGET_MIB = {"cpu": 16, "cuda": 128}
 REDUCTIONS = ("mean_batch", "mean_volume", "mean", "sum", None)
 ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
+LOSSES = ("RNNTLossNumba", "TDTLossNumba", "TDTLossPytorch")  # NeMo's
+OF_LOSS = ("fastemit_lambda", "clamp", "durations", "sigma", "omega")
 
-_Options = namedtuple("_Options", "blank activation dropout fastemit_lambda clamp budget_bytes")
+_Options = namedtuple("_Options", "blank activation dropout fastemit_lambda clamp budget_bytes durations sigma")
 _Plan = namedtuple("_Plan", "dtype chunks seed options")
 
 
 def fused_transducer_loss(
     encoder_projected, prediction_projected, weight, bias, targets, encoder_lengths, target_lengths,
     *, blank, activation="relu", dropout=0.0, fastemit_lambda=0.0, clamp=-1.0,
-    reduction="mean_batch", memory_budget_mib=None,
+    durations=(), sigma=0.0, omega=0.0, reduction="mean_batch", memory_budget_mib=None,
 ):  # fmt: skip
-    """Exact joint network and RNN-T loss, differentiable once, without the [B, T, U+1, V] logits.
+    """Exact joint network and transducer loss, differentiable once, without the [B, T, U+1, V] logits.
 
     encoder_projected [B, T, H] and prediction_projected [B, U+1, H] are the two projections into the joint; weight
     [V, H] and bias [V] (or None) its output layer; targets [B, max U or more], encoder_lengths [B] (frames) and
@@ -40,6 +43,10 @@ def fused_transducer_loss(
     (give 0 outside training); clamp > 0 bounds d loss / d logits. memory_budget_mib bounds the buffers of a chunk (MiB,
     but at least one frame is computed at a time); None takes DEFAULT_BUDGET_MIB of the device. Under autocast the
     matrix products take its dtype; probabilities are at least float32 and the lattice is float64.
+
+    With `durations` (frames) the model is a TDT, whose last len(durations) outputs are their logits: sigma is taken off
+    each token's log-probability, and with probability omega the call computes the RNN-T loss of the tokens alone.
+    FastEmit and clamp then leave the durations' gradient as it is.
 
     Returns the reduced loss, or [B] losses for reduction=None. `mean` and `mean_volume` divide by label counts as NeMo
     does, but count an empty target as one label (NeMo returns inf).
@@ -53,7 +60,15 @@ def fused_transducer_loss(
         raise ValueError(f"dropout must be at least 0 and less than 1, not {dropout}")
     if memory_budget_mib is None:
         memory_budget_mib = DEFAULT_BUDGET_MIB.get(encoder_projected.device.type, 128)
-    options = _Options(blank, activation, dropout, fastemit_lambda, clamp, memory_budget_mib * 2**20)
+    durations = tuple(durations)
+    if len({*durations}) < len(durations) or min(durations, default=0) < 0 or max(durations, default=1) < 1:
+        raise ValueError(f"durations must be different numbers of frames, one of them above 0, not {durations}")
+    if durations and omega > 0 and torch.rand(()) < omega:
+        weight, bias = (None if x is None else x[: -len(durations)] for x in (weight, bias))
+        durations = ()
+    options = _Options(
+        blank, activation, dropout, fastemit_lambda, clamp, memory_budget_mib * 2**20, durations, sigma
+    )  # fmt: skip
     losses = _FusedTransducer.apply(
         encoder_projected, prediction_projected, weight, bias,
         targets.long(), encoder_lengths.long(), target_lengths.long(), options,
@@ -72,7 +87,7 @@ def nemo_joint_loss(
     joint, loss, encoder_output, decoder_output, targets, encoder_lengths, target_lengths,
     memory_budget_mib=None,
 ):  # fmt: skip
-    """What NeMo's RNNTJoint and RNNTLoss modules compute, through fused_transducer_loss.
+    """What NeMo's RNNTJoint and RNNTLoss modules compute, RNN-T's or TDT's, through fused_transducer_loss.
 
     encoder_output [B, D, T] and decoder_output [B, D, U+1] are what the model's encoder and decoder return; lengths are
     in encoder frames and labels. Dropout is on where its module is in training.
@@ -93,10 +108,9 @@ def nemo_joint_loss(
         blank=loss._loss.blank,
         activation=type(activation).__name__.lower(),
         dropout=sum(layer.p for layer in dropouts if layer.training),
-        fastemit_lambda=loss._loss.fastemit_lambda,
-        clamp=loss._loss.clamp,
         reduction=loss.reduction,
         memory_budget_mib=memory_budget_mib,
+        **{key: getattr(loss._loss, key) for key in OF_LOSS if hasattr(loss._loss, key)},
     )
 
 
@@ -104,10 +118,11 @@ def _uncovered(joint, loss):
     """What of NeMo's joint and loss modules is not covered, in words; None if everything is."""
     if type(joint).__name__ != "RNNTJoint":
         return f"the joint network {type(joint).__name__}"
-    if type(loss._loss).__name__ != "RNNTLossNumba":
-        return f"the loss {type(loss._loss).__name__} (only warprnnt_numba)"
-    if joint.num_extra_outputs:
-        return "extra outputs of the joint (TDT durations, multi-blank)"
+    if type(loss._loss).__name__ not in LOSSES:
+        return f"the loss {type(loss._loss).__name__} (only warprnnt_numba and tdt)"
+    durations = getattr(loss._loss, "durations", [])
+    if joint.num_extra_outputs != len(durations):
+        return f"{joint.num_extra_outputs} extra outputs of the joint for {len(durations)} durations of the loss"
     if joint.masking_prob > 0:
         return "masking of the prediction network (joint.masking_prob)"
     if joint.temperature != 1.0:
@@ -145,13 +160,23 @@ class _FusedTransducer(torch.autograd.Function):
             size = (len(frames), max(frames), max(labels) + 1)
             label_index = _label_index(targets, target_lengths, size[2])
             blank_logp, label_logp = f.new_zeros(size, dtype=precise), f.new_zeros(size, dtype=precise)
+            duration_logp = f.new_zeros(len(options.durations), *size, dtype=precise)
             for b, start, stop, width in chunks:
-                _, logits, _ = joint.cells(b, start, stop, width, slice(0, width))
-                logp = torch.log_softmax(logits, -1, dtype=precise).view(stop - start, width, -1)
+                _, tokens, durations, _ = joint.cells(b, start, stop, width, slice(0, width))
+                logp = torch.log_softmax(tokens, -1, dtype=precise).view(stop - start, width, -1)
                 blank_logp[b, start:stop, :width] = logp[:, :, options.blank]
                 index = label_index[b, None, :width, None].expand(stop - start, -1, -1)
                 label_logp[b, start:stop, :width] = logp.gather(2, index)[:, :, 0]
-            losses, *mass = _lattice(blank_logp, label_logp, encoder_lengths, target_lengths)
+                if options.durations:
+                    logp = torch.log_softmax(durations, -1, dtype=precise)
+                    duration_logp[:, b, start:stop, :width] = logp.t().view(-1, stop - start, width)
+            del joint
+            lengths = encoder_lengths, target_lengths
+            if options.durations:
+                tokens = blank_logp - options.sigma, label_logp - options.sigma
+                losses, *mass = lattice.of_tdt(*tokens, duration_logp, options.durations, *lengths)
+            else:
+                losses, *mass = lattice.of_rnnt(blank_logp, label_logp, *lengths)
         ctx.save_for_backward(f, g, weight, bias, label_index, *mass)
         ctx.plan = plan
         return losses * (1.0 + options.fastemit_lambda)
@@ -159,23 +184,25 @@ class _FusedTransducer(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_losses):
-        f, g, weight, bias, label_index, blank_mass, label_mass = ctx.saved_tensors
+        f, g, weight, bias, label_index, blank_mass, label_mass, *duration_mass = ctx.saved_tensors
         options = ctx.plan.options
-        first, last = _bands(blank_mass + label_mass)
+        first, last = lattice.bands(blank_mass + label_mass)
         label_mass = label_mass * (1.0 + options.fastemit_lambda)
         scale = grad_losses[:, None, None]
-        # NeMo clamps before the upstream gradient on CUDA and after it on the CPU
-        clamp_first = options.clamp > 0 and f.is_cuda
+        # NeMo clamps before the upstream gradient on CUDA, where alone it has TDT, and after it on the CPU
+        clamp_first = options.clamp > 0 and (f.is_cuda or options.durations)
         if not clamp_first:
             blank_mass, label_mass = blank_mass * scale, label_mass * scale
+        duration_mass = [mass * scale for mass in duration_mass]
         with torch.autocast(f.device.type, enabled=False):
             joint = _Joint(f, g, weight, bias, ctx.plan)
             for b, start, stop, width in ctx.plan.chunks:
-                band = slice(min(first[b][start:stop]), min(max(last[b][start:stop]) + 1, width))
-                hidden, logits, mask = joint.cells(b, start, stop, width, band)
+                low, high = min(first[b][start:stop]), max(last[b][start:stop]) + 1
+                band = slice(min(low, width - 1), max(min(high, width), min(low, width - 1) + 1))
+                hidden, tokens, durations, mask = joint.cells(b, start, stop, width, band)
                 at_blank = blank_mass[b, start:stop, band].reshape(-1, 1)
                 at_label = label_mass[b, start:stop, band].reshape(-1, 1)
-                dz = softmax = torch.softmax(logits, -1, dtype=at_blank.dtype)
+                dz = softmax = torch.softmax(tokens, -1, dtype=at_blank.dtype)
                 if options.clamp > 0:
                     dz = softmax.clone()
                 dz *= at_blank + at_label
@@ -185,6 +212,10 @@ class _FusedTransducer(torch.autograd.Function):
                     dz.clamp_(-options.clamp, options.clamp)
                     # on the CPU NeMo's joint ends in a log-softmax, whose backward pass follows the clamp
                     dz = dz * scale[b] if clamp_first else dz - softmax * dz.sum(-1, keepdim=True)
+                for mass in duration_mass:
+                    at_duration = mass[:, b, start:stop, band].reshape(len(mass), -1).t()
+                    total = at_duration.sum(1, keepdim=True)
+                    dz[:, joint.durations] = torch.softmax(durations, -1, dtype=dz.dtype) * total - at_duration
                 joint.add_gradients(b, slice(start, stop), band, hidden, mask, dz)
         # the joint's weight is scaled and padded
         dw = joint.dw[: weight.shape[0]].to(weight.dtype) / joint.keep
@@ -205,6 +236,7 @@ class _Joint:
         # the mask comes from random integers of 16 bits: on a CPU 10 times faster than bernoulli_
         self.dropped = round(plan.options.dropout * 2**16)
         self.keep = 1.0 - self.dropped / 2**16
+        self.durations = slice(len(weight) - len(plan.options.durations), len(weight))
         extra = -weight.shape[0] % 16
         bias = torch.zeros_like(weight[:, 0]) if bias is None else bias
         self.bias = pad(bias.to(plan.dtype), (0, extra), value=-torch.inf)
@@ -221,9 +253,10 @@ class _Joint:
         self.df, self.dg, self.dw, self.dc = (torch.zeros_like(x, dtype=precise) for x in inputs)
 
     def cells(self, b, start, stop, width, band):
-        """Hidden vectors, logits and dropout mask (or None) of frames start:stop and labels `band`.
+        """Hidden vectors, logits of tokens and of durations, dropout mask or None; of frames start:stop, labels `band`.
 
-        The mask is drawn for all `width` label positions, so that it does not depend on the band.
+        In the tokens' logits the columns of durations are -inf, as the padding is. The mask is drawn for all `width`
+        label positions, so that it does not depend on the band.
         """
         rows, columns = stop - start, band.stop - band.start
         hidden = self.hidden[: rows * columns]
@@ -239,7 +272,9 @@ class _Joint:
             mask = torch.ge(bits, self.dropped - 2**15, out=mask)[:, band]
             view.mul_(mask)
         logits = torch.addmm(self.bias, hidden, self.weight.t(), out=self.logits[: rows * columns])
-        return hidden, logits, mask
+        durations = logits[:, self.durations].clone()
+        logits[:, self.durations] = -torch.inf
+        return hidden, logits, durations, mask
 
     def add_gradients(self, b, frames, band, hidden, mask, dz):
         """Add what the chunk's d loss / d logits `dz` gives to the gradients; overwrites hidden."""
@@ -291,63 +326,3 @@ def _label_index(targets, target_lengths, width):
     position = torch.arange(width, device=targets.device)
     targets = pad(targets, (0, max(0, width - targets.shape[1])))[:, :width]
     return torch.where(position < target_lengths[:, None], targets, 0)
-
-
-def _lattice(blank_logp, label_logp, frames, labels):
-    """Losses [B] and the posterior mass of each cell's blank and label arc, [B, T, U+1] each.
-
-    The arguments are finite log-probabilities, [B, T, U+1] each. Computed in float64, because a column subtracts long
-    running sums.
-    """
-    t = torch.arange(blank_logp.shape[1], device=frames.device)[None, :, None]
-    u = torch.arange(blank_logp.shape[2], device=frames.device)[None, None, :]
-    b = torch.arange(blank_logp.shape[0], device=frames.device)[:, None, None]
-    last_t, last_u = frames[:, None, None] - 1, labels[:, None, None]
-    blank, label = blank_logp.double(), label_logp.double()
-
-    def flipped(plane):
-        """Every utterance read from its last cell backwards (its own inverse on real cells)."""
-        return plane[b, (last_t - t).clamp(min=0), (last_u - u).clamp(min=0)]
-
-    # backward probabilities are the forward ones of the flipped lattice: one recurrence for both
-    into_t, into_u = pad(blank, (0, 0, 1, -1)), pad(label, (1, -1))
-    both = _forward_probabilities(torch.cat([into_t, flipped(blank)]), torch.cat([into_u, flipped(label)]))
-    alpha, beta = both[: len(b)], flipped(both[len(b) :])
-    total = beta[:, :1, :1]
-    # after the last blank there is nothing left to come: log-probability 0
-    after_blank = pad(beta, (0, 0, -1, 1)).masked_fill((t == last_t) & (u == last_u), 0.0)
-    no_blank = (t > last_t) | (u > last_u) | ((t == last_t) & (u < last_u))
-    blank_mass = (alpha + blank + after_blank - total).exp().masked_fill(no_blank, 0.0)
-    no_label = (t > last_t) | (u >= last_u)
-    label_mass = (alpha + label + pad(beta, (-1, 1)) - total).exp().masked_fill(no_label, 0.0)
-    dtype = blank_logp.dtype
-    return -total[:, 0, 0].to(dtype), blank_mass.to(dtype), label_mass.to(dtype)
-
-
-def _forward_probabilities(along_t, along_u):
-    """x[t, u] = logaddexp(x[t-1, u] + along_t[t, u], x[t, u-1] + along_u[t, u]), [N, T, U+1].
-
-    x[0, 0] = along_t[0, 0]. For a fixed u this is linear in exp(x), so a column is one running sum and one logcumsumexp
-    over t: U steps, and no loop over T.
-    """
-    running = along_t.permute(2, 0, 1).cumsum(-1)
-    step = along_u.permute(2, 0, 1) - running
-    x = torch.empty_like(running)
-    x[0] = running[0]
-    for u in range(1, len(x)):
-        x[u] = torch.logcumsumexp(x[u - 1] + step[u], -1) + running[u]
-    return x.permute(1, 2, 0)
-
-
-def _bands(mass):
-    """First and last label position of each frame whose gradient exceeds rounding, as [B][T] lists.
-
-    mass [B, T, U+1] is the posterior mass of the cells. Each frame, and each label position, has a mass of 1 or more in
-    all; what is left out of it adds up to less than 1/16 of the rounding error of 1. That is half the lattice of an
-    untrained model and most of a confident one's: the backward pass does without.
-    """
-    negligible = torch.finfo(mass.dtype).eps / 16 / (mass.shape[1] + mass.shape[2])
-    active = mass > negligible  # none where the mass is nan: the band is then that of the longest
-    first = active.int().argmax(2)
-    last = mass.shape[2] - 1 - active.flip(2).int().argmax(2)
-    return torch.stack([first, last]).tolist()
