@@ -162,6 +162,35 @@ rule make_report:
         " --output {output.page:q} --figures {output.figures:q}"
 
 
+rule make_transformers_form:
+    """A data set's final model in the form of Hugging Face Transformers, where that has a class for it."""
+    input:
+        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        tokenizer="results/{dataset}/tokenizer/tokenizer.model",
+        manifests=lambda w: manifests(w.dataset, kinds=("test",)),
+        script="workflow_scripts/make_transformers_form.py",
+    output:
+        form=directory("results/{dataset}/transformers"),
+    log:
+        "logs/{dataset}/make_transformers_form.log",
+    conda:
+        "../envs/nemo.yaml"
+    threads: model_threads
+    resources:
+        gpu=gpus,
+        # Not params: what changes speed alone must not convert again.
+        batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
+        device=config["device"],
+    params:
+        greedy=lambda w: as_json(section(w.dataset, "evaluation")["greedy"]),
+        tokenizer=lambda w, input: Path(input.tokenizer).parent,
+    shell:
+        "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
+        " --manifests {input.manifests:q} --greedy {params.greedy:q} --batch-size {resources.batch_size}"
+        " --device {resources.device} --threads {threads} --label {wildcards.dataset} --log {log:q}"
+        " --output {output.form:q}"
+
+
 rule make_model_folder:
     """A data set's final model with its tokenizer and model card, for use and publication."""
     input:
@@ -171,6 +200,7 @@ rule make_model_folder:
         overlap="results/{dataset}/manifests/overlap.json",
         runs="results/{dataset}/runs.csv",
         splits=lambda w: summaries(w.dataset),
+        form="results/{dataset}/transformers",
         script="workflow_scripts/make_model_folder.py",
     output:
         model=directory("results/{dataset}/model"),
@@ -185,7 +215,7 @@ rule make_model_folder:
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
         " --manifests {params.manifests:q} --table {input.runs:q} --splits {input.splits:q}"
-        " --config {params.config:q}"
+        " --transformers {input.form:q} --config {params.config:q}"
         " --label {wildcards.dataset} --log {log:q} --output {output.model:q}"
 
 

@@ -1,4 +1,5 @@
-"""Gather a trained model for use and publication: model.nemo, its tokenizer, and a Hugging Face model card."""
+"""Gather a trained model for use and publication: model.nemo, its tokenizer, a Hugging Face model card, and the form of
+Transformers where there is one."""
 
 import json
 import os
@@ -18,8 +19,11 @@ def parser():
     p.add_argument("--manifests", type=Path, required=True, help="folder with summary.json, overlap.json")
     p.add_argument("--table", type=Path, required=True, help="CSV table, a row for each seed, of the data set --label")
     p.add_argument("--splits", type=Path, nargs="*", default=[], help="what score_split.py made of all seeds")
+    p.add_argument("--transformers", type=Path, required=True, help="what make_transformers_form.py made")
     p.add_argument("--config", type=json.loads, required=True, help="the data set's sections of the config, JSON")
-    p.add_argument("--output", type=Path, required=True, help="folder to write: model.nemo, tokenizer/, README.md")
+    p.add_argument(
+        "--output", type=Path, required=True, help="folder to write: model.nemo, tokenizer/, transformers/, README.md"
+    )
     return p
 
 
@@ -39,8 +43,9 @@ def main(args):
         table.load(args.table),
         args.config,
         {path.stem: files.read_sealed(path) for path in args.splits},
+        form=files.read_json(args.transformers / "check.json"),
     )
-    write_folder(args.output, model, args.tokenizer, card)
+    write_folder(args.output, model, args.tokenizer, args.transformers, card)
     console.log.info("%s: model.nemo (%.1f MB), tokenizer, README.md", args.output, model.stat().st_size / 1e6)
 
 
@@ -51,7 +56,7 @@ def check_replaceable(output):
         raise UserError(f"{output}: is there and is not a model folder: not replaced")
 
 
-def write_folder(output, model, tokenizer, card):
+def write_folder(output, model, tokenizer, form, card):
     """Write the folder under a temporary name, then rename: it is there whole or not at all."""
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -60,6 +65,10 @@ def write_folder(output, model, tokenizer, card):
         files.link(model, temporary / "model.nemo")
         for name in ("tokenizer.model", "vocab.txt"):
             shutil.copyfile(tokenizer / name, temporary / "tokenizer" / name)
+        for path in form.glob("*"):
+            if path.name != "check.json":
+                (temporary / "transformers").mkdir(exist_ok=True)
+                files.link(path, temporary / "transformers" / path.name)
         files.write_text(temporary / "README.md", card)
         if output.exists():
             shutil.rmtree(output)

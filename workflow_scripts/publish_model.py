@@ -7,6 +7,7 @@ from rnnt import console
 from rnnt.errors import UserError
 
 FILES = ["README.md", "model.nemo", "tokenizer/tokenizer.model", "tokenizer/vocab.txt"]
+FORM = ["transformers/*.json", "transformers/*.safetensors"]  # where there is one
 
 
 def parser():
@@ -35,7 +36,10 @@ def main(args):
             raise UserError(f"--private: {args.repo} exists and is public: nothing was uploaded")
         # By name, so that nothing else that lies in the folder goes out.
         api.upload_folder(
-            repo_id=args.repo, folder_path=args.model, allow_patterns=FILES, commit_message="Upload the model"
+            repo_id=args.repo,
+            folder_path=args.model,
+            allow_patterns=FILES + FORM,
+            commit_message="Upload the model",
         )
     except UserError:
         raise

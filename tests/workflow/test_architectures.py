@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import experiments
+from rnnt import files
 
 SIZES = {
     ("encoder", "n_layers"): 2,
@@ -14,7 +15,9 @@ SIZES = {
     ("model_defaults", "pred_hidden"): 32,
     ("model_defaults", "joint_hidden"): 32,
 }
-ARCHITECTURES = ["conformer_large", "fastconformer_large", "fastconformer_tiny"]
+ARCHITECTURES = [
+    "conformer_large", "fastconformer_large", "fastconformer_tdt", "fastconformer_tdt_tiny", "fastconformer_tiny"
+]  # fmt: skip
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 CONFIG = {
     "datasets": {
@@ -55,3 +58,11 @@ def test_each_is_trained_in_legs_and_tested_with_both_searches(run):
     assert [(name, row["model"]) for (name, _), row in experiments.table(run).items()] == [
         (name, name) for name in ARCHITECTURES
     ]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_fastconformer_has_a_form_for_transformers_beside(run, name):
+    check = files.read_json(run / f"results/{name}/transformers/check.json")
+    kind = "ParakeetForTDT" if "tdt" in name else "ParakeetForRNNT"
+    assert check["class"] == (kind if name.startswith("fast") else None), check
+    assert (run / f"results/{name}/model/transformers/model.safetensors").is_file() == name.startswith("fast")

@@ -57,6 +57,7 @@ SUMMARY = {
     "validation": {"utterances": 149, "hours": 0.0887, "dropped": {}, "cleaning": {}},
     "test": {"utterances": 200, "hours": 0.121, "dropped": {}, "cleaning": {}},
 }
+NO_FORM = {"class": None, "why_not": "Transformers has no class for it, as it is new", "compared": {}}
 ROW = {
     "dataset": "speech",
     "split": "test",
@@ -92,8 +93,11 @@ def sections(source, **others):
 LOCAL = {"type": "local", "path": "/home/somebody/recordings"}
 
 
-def card_of(rows=(ROW,), source=LOCAL, leg=LEG, **others):
-    return model_card.write("speech", leg, SUMMARY, SHARED, list(rows), sections(source, **others))
+FILES = ["README.md", "model.nemo", "tokenizer/tokenizer.model", "tokenizer/vocab.txt"]
+
+
+def card_of(rows=(ROW,), source=LOCAL, leg=LEG, form=None, **others):
+    return model_card.write("speech", leg, SUMMARY, SHARED, list(rows), sections(source, **others), form=form)
 
 
 def results(content):
@@ -271,6 +275,7 @@ def trained(tmp_path):
     files.write_json(tmp_path / "manifests/summary.json", SUMMARY)
     files.write_json(tmp_path / "manifests/overlap.json", SHARED)
     files.write_text(tmp_path / "wer_table.csv", table.as_csv([ROW]))
+    files.write_json(tmp_path / "form/check.json", NO_FORM)
     return tmp_path
 
 
@@ -280,6 +285,7 @@ def make(trained, **changes):
         "tokenizer": trained / "tokenizer",
         "manifests": trained / "manifests",
         "table": trained / "wer_table.csv",
+        "transformers": trained / "form",
         "config": json.dumps(sections(LOCAL)),
         "label": "speech",
         "output": trained / "model",
@@ -297,13 +303,35 @@ def listing(folder):
 def test_the_folder_holds_the_model_its_tokenizer_and_the_card(trained):
     make(trained)
     model = trained / "model"
-    assert listing(model) == ["README.md", "model.nemo", "tokenizer/tokenizer.model", "tokenizer/vocab.txt"]
+    assert listing(model) == FILES
     for name, source in (("model.nemo", "leg_3"), ("tokenizer/tokenizer.model", ""), ("tokenizer/vocab.txt", "")):
         assert (model / name).read_bytes() == (trained / source / name).read_bytes()
     card = huggingface_hub.ModelCard.load(model / "README.md")
     assert card.data.eval_results[0].metric_value == 2.92
     with open(trained / "wer_table.csv", newline="") as file:
-        assert (model / "README.md").read_text() == card_of(list(csv.DictReader(file)))
+        assert (model / "README.md").read_text() == card_of(list(csv.DictReader(file)), form=NO_FORM)
+    assert (
+        "There is no form of it for Hugging Face Transformers: Transformers has no class for it, as it is new."
+        in (model / "README.md").read_text()
+    )
+
+
+def test_the_form_for_transformers_is_in_it_where_there_is_one(trained, monkeypatch):
+    compared = {"test": {"utterances": 200, "of": 2620}}
+    form = {"class": "ParakeetForTDT", "why_not": None, "compared": compared, "transformers": "5.23.0"}
+    files.write_json(trained / "form/check.json", form)
+    for name in ("config.json", "model.safetensors"):
+        files.write_text(trained / "form" / name, name)
+    make(trained)
+    beside = ["transformers/config.json", "transformers/model.safetensors"]
+    assert listing(trained / "model") == sorted(FILES + beside)
+    assert (trained / "model/transformers/config.json").read_text() == "config.json"
+    text = " ".join((trained / "model/README.md").read_text().split())
+    assert 'model = ParakeetForTDT.from_pretrained("transformers")' in text and "5.23.0 or later" in text
+    assert "200 of 2620 utterances of test, all that were compared" in text and "no form" not in text
+    hub = Hub(monkeypatch)
+    publish(trained)
+    assert hub.uploads == [("lab/speech", sorted(FILES + beside))]
 
 
 def test_a_file_system_without_hard_links_gets_a_copy(trained, monkeypatch):
@@ -379,9 +407,7 @@ def test_the_folder_and_nothing_else_in_it_is_uploaded_and_the_url_printed(train
     (trained / "model/notes.txt").write_text("mine")
     hub = Hub(monkeypatch)
     publish(trained)
-    assert hub.uploads == [
-        ("lab/speech", ["README.md", "model.nemo", "tokenizer/tokenizer.model", "tokenizer/vocab.txt"])
-    ]
+    assert hub.uploads == [("lab/speech", FILES)]
     assert capsys.readouterr().out == "https://huggingface.co/lab/speech\n" and hub.private is False
 
 

@@ -88,6 +88,11 @@ def check_nemo(path: str | Path) -> None:
     _config(path)
 
 
+def nemo_config(path: str | Path) -> dict:
+    """The model config in a `.nemo` archive. Raises UserError when the file is none."""
+    return _config(path)
+
+
 def _config(path: str | Path) -> dict:
     try:
         config = yaml.safe_load(_read(path, "model_config.yaml"))

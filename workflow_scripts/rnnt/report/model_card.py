@@ -78,12 +78,14 @@ def write(
     rows: list[dict[str, str]],
     config: dict,
     of_seeds: dict[str, dict] | None = None,
+    form: dict | None = None,
 ) -> str:
     """The content of README.md: metadata and text.
 
     `leg` is the checkpoint's leg.json, `summary` and `shared` the manifests' summary.json and overlap.json, `rows` the
     lines of the data set's table, of one seed each, `config` its sections of the configuration, defaults filled in,
-    with `splits` as config.drawn gives them, `of_seeds` by test split what all seeds made of it (over_seeds.score).
+    with `splits` as config.drawn gives them, `of_seeds` by test split what all seeds made of it (over_seeds.score),
+    `form` the check.json of its form for Transformers.
     Raises UserError when they do not belong together, or the table has no WER.
     """
     missing = sorted(NEEDED - config.keys())
@@ -130,6 +132,7 @@ def write(
         beam_strategy=rows[0]["beam_strategy"],
         beam_size=rows[0]["beam_size"],
         beam_lm=rows[0].get("beam_lm"),
+        form=form or {"class": None, "why_not": None},
         licences=list(dict.fromkeys(LICENCES[source["type"]] for source in trained_on + before)),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
