@@ -73,6 +73,8 @@ def start_logging(path: Path | None, label: str) -> None:
     log.handlers[:] = handlers
     log.setLevel(logging.INFO)
     log.propagate = False
+    # On a CPU with AVX-512 it asks, when it is imported, for a package that 4-bit inference would be faster with.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def add_log_file(path: Path) -> None:

@@ -92,7 +92,7 @@ def of_tdt(blank_logp, label_logp, duration_logp, durations, frames, labels):
     at_once = None
     if 0 in durations:  # Where there is no such arc, no path goes on from its end.
         label = pad(label_logp + duration_logp[durations.index(0)], (0, 0, 0, 1))
-        at_once = leading_in(label, 0, 1).double().cumsum(-1)
+        at_once = leading_in(label, 0, 1).cumsum(-1, dtype=torch.float64)
     x = _tdt_probabilities(into, at_once, [d for _, d in later])
     del into, at_once
     alpha, beta = x[: len(b)], flipped(x[len(b) :])

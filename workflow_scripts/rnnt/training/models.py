@@ -22,8 +22,7 @@ ARCHITECTURES = Path(__file__).resolve().parents[3] / "config" / "models"
 def quiet_nemo() -> None:
     """Import NeMo without the pages of notices that would bury ours. Takes 8 to 10 s."""
     warnings.filterwarnings("ignore")
-    # bitsandbytes' asks for a package that 4-bit inference would be faster with.
-    for name in ("nv_one_logger", "torch", "lightning", "bitsandbytes.backends.cpu.ops"):
+    for name in ("nv_one_logger", "torch", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("NEMO_TESTING", "True")  # Keeps NeMo from opening log files in the working directory.
     from nemo.utils import logging as nemo_logging

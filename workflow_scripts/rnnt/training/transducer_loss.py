@@ -20,7 +20,7 @@ from rnnt.errors import UserError
 from rnnt.training import lattice
 
 # on a CPU a chunk should stay in the cache, on a GPU it should fill the device
-DEFAULT_BUDGET_MIB = {"cpu": 16, "cuda": 128}
+DEFAULT_BUDGET_MIB = {"cpu": 4, "cuda": 128}
 REDUCTIONS = ("mean_batch", "mean_volume", "mean", "sum", None)
 ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
 LOSSES = ("RNNTLossNumba", "TDTLossNumba", "TDTLossPytorch")  # NeMo's
@@ -171,12 +171,20 @@ class _FusedTransducer(torch.autograd.Function):
                     logp = torch.log_softmax(durations, -1, dtype=precise)
                     duration_logp[:, b, start:stop, :width] = logp.t().view(-1, stop - start, width)
             del joint
-            lengths = encoder_lengths, target_lengths
-            if options.durations:
-                tokens = blank_logp - options.sigma, label_logp - options.sigma
-                losses, *mass = lattice.of_tdt(*tokens, duration_logp, options.durations, *lengths)
-            else:
-                losses, *mass = lattice.of_rnnt(blank_logp, label_logp, *lengths)
+            losses = f.new_empty(len(frames), dtype=precise)
+            planes = 12 + 2 * len(options.durations)
+            group = max(1, int(options.budget_bytes // (8 * planes * size[1] * size[2])))
+            for some in (slice(start, start + group) for start in range(0, len(frames), group)):
+                lengths = encoder_lengths[some], target_lengths[some]
+                # the masses take the place of the log-probabilities
+                if options.durations:
+                    of_some = blank_logp[some] - options.sigma, label_logp[some] - options.sigma, duration_logp[:, some]
+                    found = lattice.of_tdt(*of_some, options.durations, *lengths)
+                    losses[some], blank_logp[some], label_logp[some], duration_logp[:, some] = found
+                else:
+                    found = lattice.of_rnnt(blank_logp[some], label_logp[some], *lengths)
+                    losses[some], blank_logp[some], label_logp[some] = found
+        mass = (blank_logp, label_logp, duration_logp) if options.durations else (blank_logp, label_logp)
         ctx.save_for_backward(f, g, weight, bias, label_index, *mass)
         ctx.plan = plan
         return losses * (1.0 + options.fastemit_lambda)
@@ -187,21 +195,17 @@ class _FusedTransducer(torch.autograd.Function):
         f, g, weight, bias, label_index, blank_mass, label_mass, *duration_mass = ctx.saved_tensors
         options = ctx.plan.options
         first, last = lattice.bands(blank_mass + label_mass)
-        label_mass = label_mass * (1.0 + options.fastemit_lambda)
-        scale = grad_losses[:, None, None]
         # NeMo clamps before the upstream gradient on CUDA, where alone it has TDT, and after it on the CPU
         clamp_first = options.clamp > 0 and (f.is_cuda or options.durations)
-        if not clamp_first:
-            blank_mass, label_mass = blank_mass * scale, label_mass * scale
-        duration_mass = [mass * scale for mass in duration_mass]
         with torch.autocast(f.device.type, enabled=False):
             joint = _Joint(f, g, weight, bias, ctx.plan)
             for b, start, stop, width in ctx.plan.chunks:
                 low, high = min(first[b][start:stop]), max(last[b][start:stop]) + 1
                 band = slice(min(low, width - 1), max(min(high, width), min(low, width - 1) + 1))
                 hidden, tokens, durations, mask = joint.cells(b, start, stop, width, band)
-                at_blank = blank_mass[b, start:stop, band].reshape(-1, 1)
-                at_label = label_mass[b, start:stop, band].reshape(-1, 1)
+                scale = 1.0 if clamp_first else grad_losses[b]
+                at_blank = blank_mass[b, start:stop, band].reshape(-1, 1) * scale
+                at_label = label_mass[b, start:stop, band].reshape(-1, 1) * (scale * (1.0 + options.fastemit_lambda))
                 dz = softmax = torch.softmax(tokens, -1, dtype=at_blank.dtype)
                 if options.clamp > 0:
                     dz = softmax.clone()
@@ -211,14 +215,14 @@ class _FusedTransducer(torch.autograd.Function):
                 if options.clamp > 0:
                     dz.clamp_(-options.clamp, options.clamp)
                     # on the CPU NeMo's joint ends in a log-softmax, whose backward pass follows the clamp
-                    dz = dz * scale[b] if clamp_first else dz - softmax * dz.sum(-1, keepdim=True)
+                    dz = dz * grad_losses[b] if clamp_first else dz - softmax * dz.sum(-1, keepdim=True)
                 for mass in duration_mass:
-                    at_duration = mass[:, b, start:stop, band].reshape(len(mass), -1).t()
+                    at_duration = mass[:, b, start:stop, band].reshape(len(mass), -1).t() * grad_losses[b]
                     total = at_duration.sum(1, keepdim=True)
                     dz[:, joint.durations] = torch.softmax(durations, -1, dtype=dz.dtype) * total - at_duration
                 joint.add_gradients(b, slice(start, stop), band, hidden, mask, dz)
         # the joint's weight is scaled and padded
-        dw = joint.dw[: weight.shape[0]].to(weight.dtype) / joint.keep
+        dw = joint.dw[: weight.shape[0]].div_(joint.keep).to(weight.dtype)
         dc = None if bias is None else joint.dc[: len(bias)].to(bias.dtype)
         return joint.df.to(f.dtype), joint.dg.to(g.dtype), dw, dc, None, None, None, None
 
