@@ -75,6 +75,14 @@ def test_every_search_works_or_is_refused_in_one_line_with_those_that_do(bases, 
                 hear(model)
 
 
+def test_an_aggregate_tokenizer_writes_its_text_as_any_other_does(bases):
+    """NeMo's own begins with a space."""
+    model = models.restore(bases("aggregate"))
+    own = tokenizers.load(tokenizers.from_nemo(bases("aggregate"), "en"))
+    for ids, text in ((own.encode("one two"), "one two"), (own.encode("one two")[1:], None), ([], "")):
+        assert model.decoding.decode_ids_to_str(ids) == (own.decode(ids) if text is None else text)
+
+
 def killed_at(step):
     """A training that dies at the end of a step, behind its rolling checkpoint."""
     before = callbacks.LegEnd.on_step_end
@@ -107,18 +115,19 @@ def test_a_training_that_is_killed_in_its_third_leg_ends_with_the_same_model(
     bases, few, tmp_path, monkeypatch, name, tokenizer
 ):
     base = bases(name)
-    options = {"base": base, "transducer": "nemo_fused_batch" if name == "hat" else "fused", "batch_budget": 4}
+    options = {"base": base, "transducer": "nemo" if name == "hat" else "fused", "batch_budget": 4}
     if tokenizer == "new":
         options |= {"reinitialize": True}
     else:
         own = tokenizers.from_nemo(base, "en")
         tokenizers.write(tmp_path / "own", own if tokenizer == "own" else tokenizers.extend(own, ["ü€"])[0])
         options |= {"tokenizer": tmp_path / "own"}
-    whole, _ = train(few, tmp_path / "whole", steps=5, **options)
     model, done = killed_in_the_third_leg(monkeypatch, few, tmp_path, **options)
-    assert difference(model, whole) <= 1e-6
+    if tokenizer != "own":  # whose parameters stay in their order: test_legs.py
+        whole, _ = train(few, tmp_path / "whole", steps=5, **options)
+        assert difference(model, whole) <= 1e-6
     exported = models.restore(done / "model.nemo")
-    assert type(exported) is type(models.restore(base)) and models.family(exported) == families.of_nemo(base)
+    assert models.family(exported) == families.of_nemo(base) and type(exported).__name__ == families.of_nemo(base).name
     decoding.set_search(exported, GREEDY)
     decoding.set_search(model, GREEDY)
     assert hear(exported) == hear(model)
