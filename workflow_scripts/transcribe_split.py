@@ -42,7 +42,8 @@ def main(args):
     torch.set_num_threads(args.threads - workers)
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
-    settings = decoding.set_search(model, args.search, args.lm, args.training_texts)
+    tokenizer = args.tokenizer / "tokenizer.model"
+    settings = decoding.set_search(model, args.search, args.lm, args.training_texts, tokenizer)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size, args.hypotheses)
@@ -53,7 +54,7 @@ def main(args):
         texts, seconds = decoding.transcribe(
             model,
             args.manifest,
-            args.tokenizer / "tokenizer.model",
+            tokenizer,
             Path(cache),
             args.batch_size,
             device,
