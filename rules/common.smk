@@ -82,7 +82,9 @@ def running_options(dataset):
 def training_options(dataset, seed):
     """What of a data set's training section changes the weights."""
     options = {**section(dataset, "training"), "seed": seed}
-    return {k: v for k, v in options.items() if k not in running_options(dataset) and k != "seeds"}
+    # A key that came later and is not set must not train again what was trained without it.
+    without = {*running_options(dataset), "seeds", *(key for key in ("ctc_weight",) if options[key] is None)}
+    return {key: value for key, value in options.items() if key not in without}
 
 
 def runs(dataset):
@@ -128,7 +130,8 @@ def splits(dataset, kind):
 def gates(wildcards):
     """What is looked at before anything is trained or decoded, and does neither again when it is looked at once more."""
     dataset = dataset_of(wildcards)
-    return ancient([f"results/{dataset}/manifests/overlap.json", f"results/{dataset}/tokenizer/check.json"])
+    looked_at = ("manifests/overlap.json", "tokenizer/check.json", "tokenizer/model.json")
+    return ancient([f"results/{dataset}/{name}" for name in looked_at])
 
 
 def base_model(wildcards):
@@ -164,7 +167,15 @@ def architecture(wildcards):
 
 def tokenizer_source(wildcards):
     """The .nemo file whose tokenizer is taken, where none is trained."""
-    return base_model(wildcards) if section(dataset_of(wildcards), "tokenizer")["source"] == "model" else []
+    return [] if section(dataset_of(wildcards), "tokenizer")["source"] == "train" else base_model(wildcards)
+
+
+def text_of_base_model(wildcards):
+    """What of the text a pretrained model's tokenizer is held against: nothing where there is no such model."""
+    if not section(wildcards.dataset, "model")["init_from"]:
+        return ""
+    text = section(wildcards.dataset, "text")
+    return f"--language {text['language']} --case {text['case']}"
 
 
 def option(name, value):
@@ -331,7 +342,7 @@ def language_model(wildcards):
     dataset = dataset_of(wildcards)
     path = section(dataset, "evaluation")["beam"]["lm"]
     untouched = getattr(wildcards, "leg", None) == "0"
-    other_tokens = untouched and section(dataset, "tokenizer")["source"] == "train"
+    other_tokens = untouched and section(dataset, "tokenizer")["source"] != "model"
     if not path or getattr(wildcards, "search", "beam") == "greedy" or other_tokens:
         return []
     if not asked(Path(path).is_file):

@@ -1,4 +1,4 @@
-"""The tokenizer and its check."""
+"""The tokenizer, and whether it and the model are fit for what is asked."""
 
 
 rule fetch_base_model:
@@ -16,7 +16,7 @@ rule fetch_base_model:
 
 
 rule build_tokenizer:
-    """Train a tokenizer, or take the pretrained model's; end where a training with it would come to nothing."""
+    """Train a tokenizer, or take or extend the pretrained model's; end where a training would come to nothing."""
     input:
         manifest="results/{dataset}/manifests/train.jsonl",
         base_model=base_model,
@@ -35,11 +35,13 @@ rule build_tokenizer:
         vocab_size=lambda w: section(w.dataset, "tokenizer")["vocab_size"],
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         take_from=lambda w, input: option("take-from", nemo_file(input.take_from)),
+        extension=lambda w: "--extend" if section(w.dataset, "tokenizer")["source"] == "extend" else "",
+        text=text_of_base_model,
         reinitialize=lambda w: ("--reinitialize-decoder" if section(w.dataset, "model")["reinitialize_decoder"] else ""),
         folder=lambda w, output: Path(output.model).parent,
     shell:
         "python {input.script} --manifest {input.manifest:q} --vocab-size {params.vocab_size}"
-        " {params.base_model} {params.take_from} {params.reinitialize}"
+        " {params.base_model} {params.take_from} {params.extension} {params.text} {params.reinitialize}"
         " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"
 
 
@@ -58,6 +60,32 @@ rule check_tokenizer:
         "../envs/light.yaml"
     params:
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
+        language=lambda w: section(w.dataset, "text")["language"],
     shell:
         "python {input.script} --manifests {input.manifests:q} --tokenizer {input.tokenizer:q} {params.base_model}"
+        " --language {params.language}"
         " --label {wildcards.dataset} --log {log:q} --output {output.check:q}"
+
+
+rule check_model:
+    """End where the model can't be trained or searched as the configuration asks, and say what it can."""
+    input:
+        base_model=base_model,
+        architecture=architecture,
+        script="workflow_scripts/check_model.py",
+    output:
+        family="results/{dataset}/tokenizer/model.json",
+    log:
+        "logs/{dataset}/check_model.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
+        architecture=lambda w: section(w.dataset, "model")["architecture"],
+        beam=lambda w: section(w.dataset, "evaluation")["beam"]["strategy"],
+        transducer=lambda w: section(w.dataset, "training")["transducer"],
+        ctc_weight=lambda w: as_json(section(w.dataset, "training")["ctc_weight"]),
+    shell:
+        "python {input.script} {params.base_model} --architecture {params.architecture} --beam {params.beam}"
+        " --transducer {params.transducer} --ctc-weight {params.ctc_weight}"
+        " --label {wildcards.dataset} --log {log:q} --output {output.family:q}"

@@ -11,13 +11,14 @@ def parser():
     p.add_argument("--manifests", type=Path, nargs="+", required=True, help="manifest of each split")
     p.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.model")
     p.add_argument("--base-model", type=Path, help=".nemo file that training starts from: compare its tokenizer")
+    p.add_argument("--language", default="en", help="of the text, for a model's tokenizer that has several")
     p.add_argument("--output", type=Path, required=True, help="JSON file to write")
     return p
 
 
 def main(args):
     splits = {path.stem: manifests.read(path) for path in args.manifests}
-    base = tokenizers.load(tokenizers.from_nemo(args.base_model)) if args.base_model else None
+    base = tokenizers.load(tokenizers.from_nemo(args.base_model, args.language)) if args.base_model else None
     outputs = tokenizers.joint_outputs(args.base_model) if args.base_model else None
     report = tokenizers.check(tokenizers.load(args.tokenizer.read_bytes()), splits, base, outputs)
     for line in tokenizers.warnings(report):

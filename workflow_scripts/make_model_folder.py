@@ -33,7 +33,7 @@ def main(args):
     for path in (model, vocabulary, args.tokenizer / "vocab.txt"):
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-    if tokenizers.from_nemo(model) != vocabulary.read_bytes():
+    if tokenizers.from_nemo(model, args.config.get("text", {}).get("language")) != vocabulary.read_bytes():
         raise UserError(f"{vocabulary}: not the tokenizer inside {model}")
     card = model_card.write(
         args.label,

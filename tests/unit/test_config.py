@@ -101,6 +101,7 @@ def test_validation_leaves_the_given_configuration_alone():
         ("datasets.digits.num_train_epochs", 2, ["datasets.digits", "not both"]),
         ("filter.min_duration", 30, ["filter.min_duration must be below"]),
         ("tokenizer.source", "model", ["tokenizer.source", "model.init_from"]),
+        ("tokenizer.source", "extend", ["tokenizer.source is `extend`", "model.init_from"]),
         ("training.batch_size", "1e2", ["reads 1e2 as text, write 100"]),
         ("training.batch_budget", "aut", ["training.batch_budget: expected a number above 0 or `auto`", '"aut"']),
         ("training.batch_budget", "80", ["training.batch_budget", "write it without quotes"]),

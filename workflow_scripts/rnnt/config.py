@@ -280,10 +280,10 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         raise UserError(f"config: {key}: {dataset['max_steps']} max_steps can't be cut into {legs} evaluation.legs")
     if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
         raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
-    if merged["tokenizer"]["source"] == "model" and not merged["model"]["init_from"]:
+    if merged["tokenizer"]["source"] != "train" and not merged["model"]["init_from"]:
         raise UserError(
-            f"config: {key}: tokenizer.source is `model`, but there is no model to take it from: "
-            "set model.init_from, or tokenizer.source: train"
+            f"config: {key}: tokenizer.source is `{merged['tokenizer']['source']}`, but there is no model to take it "
+            "from: set model.init_from, or tokenizer.source: train"
         )
     init_from = merged["model"]["init_from"] or ""
     if init_from and not init_from.endswith(".nemo") and not re.fullmatch(NAME_OF_A_MODEL, init_from):

@@ -1,9 +1,14 @@
 """The tokenizer and the checks that stop a training that would be in vain."""
 
+import io
 import json
+import random
+import re
 import tarfile
 
 import pytest
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from conftest import nemo_archive, run_script
 from rnnt import files
@@ -20,7 +25,7 @@ def rows(*texts):
 
 
 def build(folder, train, validation, *options):
-    """Build the tokenizer and, where that went well, check it; returns the last that was done."""
+    """Build the tokenizer and, where that went well, check it; returns the last that was done, with all messages."""
     texts = {"train": train, "validation": validation, "test": ["one ω"]}
     for split, lines in texts.items():
         files.write_jsonl(folder / f"manifests/{split}.jsonl", rows(*lines))
@@ -28,10 +33,14 @@ def build(folder, train, validation, *options):
     done = run_script("build_tokenizer", "--manifest", folder / "manifests/train.jsonl", "--output", output, *options)
     if done.returncode:
         return done
-    base = options[options.index("--base-model") :][:2] if "--base-model" in options else ()
+    base = [
+        part for key in ("--base-model", "--language") if key in options for part in options[options.index(key) :][:2]
+    ]
     listed = [folder / f"manifests/{split}.jsonl" for split in texts]
     paths = ("--tokenizer", output / "tokenizer.model", "--output", output / "check.json")
-    return run_script("check_tokenizer", "--manifests", *listed, *paths, *base)
+    checked = run_script("check_tokenizer", "--manifests", *listed, *paths, *base)
+    checked.stderr = done.stderr + checked.stderr
+    return checked
 
 
 def test_a_tokenizer_is_written_with_its_vocabulary_and_figures(tmp_path):
@@ -86,7 +95,7 @@ def test_another_tokenizer_on_old_decoder_weights_is_refused(tmp_path):
     other = nemo_archive(tmp_path / "base.nemo", tokenizers.train([text[::-1] for text in TEXTS], 32))
     done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", other)
     assert done.returncode == 1
-    assert "tokenizer.source: model, or model.reinitialize_decoder: true" in done.stderr
+    assert "tokenizer.source: model or extend, or model.reinitialize_decoder: true" in done.stderr
     done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", other, "--reinitialize-decoder")
     assert done.returncode == 0, done.stderr
 
@@ -190,3 +199,112 @@ def test_building_a_tokenizer_on_a_damaged_nemo_file_ends_with_one_line(tmp_path
     assert done.stderr.splitlines() == [
         f"error: {base}: tokenizer.model in it is no SentencePiece model: copy or download the file again"
     ]
+
+
+def other(model_type, texts, size, normalization="nmt_nfkc"):
+    """A tokenizer as NVIDIA's models have them: of this type, normalising what it reads."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, model_type=model_type, vocab_size=size, minloglevel=2,
+        normalization_rule_name=normalization, bos_id=-1, eos_id=-1, character_coverage=1.0,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 40), ("unigram", 26)])
+def test_an_extended_tokenizer_spells_what_was_missing_and_all_else_as_before(tmp_path, kind, size):
+    own = other(kind, TEXTS, size)
+    base = nemo_archive(tmp_path / "base.nemo", own)
+    added = ["größe", "Ｆｏｕｒ zero", "it's ½ 四", "öö ß", "one"]
+    done = build(tmp_path, [*TEXTS, *added], ["one"], "--vocab-size", 9, "--base-model", base, "--take-from", base)
+    assert done.returncode == 1 and "tokenizer.source: extend adds" in done.stderr
+    model, characters = tokenizers.extend(own, [*TEXTS, *added])
+    before, after = tokenizers.load(own), tokenizers.load(model)
+    assert tokenizers.tokens(after)[:size] == tokenizers.tokens(before)
+    assert tokenizers.tokens(after)[size:] == list(characters) and set("öß'四") < set(characters)
+    # SentencePiece's own reader finds a model in it, of the numbers that are written for its library.
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    assert len(proto.pieces) == size + len(characters) and {piece.type for piece in proto.pieces[size:]} == {1}
+    for text in added:
+        assert after.unk_id() not in after.encode(text), text
+    random_texts = random.Random(3).choices(sorted(set("".join(TEXTS))), k=20_000)
+    for text in [*TEXTS, *"".join(random_texts).split(), "".join(random_texts), "ｆｏｕｒ"]:
+        if before.unk_id() not in (ids := before.encode(text)):
+            assert after.encode(text) == ids
+
+
+def test_a_character_that_old_tokens_have_only_within_others_takes_nothing_from_them():
+    """`q` is in `qu` alone: with a token of its own, the text that begins so must not be cut elsewhere."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(other("unigram", TEXTS, 26, "identity"))
+    for piece, score in (("qu", -14.0), ("uone", -1.0)):
+        proto.pieces.add(piece=piece, score=score)
+    own = proto.SerializeToString()
+    model, characters = tokenizers.extend(own, ["q"])
+    assert "q" in characters
+    before, after = tokenizers.load(own), tokenizers.load(model)
+    assert before.unk_id() not in before.encode("quone")
+    assert after.encode("quone") == before.encode("quone") and after.unk_id() not in after.encode("q")
+
+
+def test_extending_by_the_command_says_what_was_added_or_that_nothing_was(tmp_path):
+    own = tokenizers.train(TEXTS, 50)
+    base = nemo_archive(tmp_path / "base.nemo", own)
+    options = ("--vocab-size", 9, "--base-model", base, "--take-from", base, "--extend")
+    done = build(tmp_path, [*TEXTS, "größe"], ["one"], *options)
+    assert done.returncode == 0, done.stderr
+    assert "2 tokens added behind those of the model, for 'ßö'" in done.stderr
+    report = json.loads((tmp_path / "tokenizer/check.json").read_text())
+    assert report["tokens_behind_base"] == 2 and report["splits"]["train"]["unknown_tokens"] == 0
+    done = build(tmp_path, TEXTS, ["one"], *options)
+    assert "nothing to add, as tokenizer.source: model" in done.stderr
+    assert (tmp_path / "tokenizer/tokenizer.model").read_bytes() == own
+
+
+CASED = ["Zero one. Two", "Three four, five?", "Six Seven", *TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("case", "texts", "warned"), [("lower", CASED, True), ("keep", CASED, False), ("lower", TEXTS, False)]
+)
+def test_a_cased_model_for_text_in_lower_case_is_a_warning_with_the_key(tmp_path, case, texts, warned):
+    base = nemo_archive(tmp_path / "base.nemo", tokenizers.train(texts, 50))
+    options = ("--vocab-size", 9, "--base-model", base, "--take-from", base)
+    done = build(tmp_path, TEXTS, ["one"], *options, "--case", case)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(
+        r"(\S+)% of the tokens of the model in .* have upper case, (\S+)% punct.*set text.case: keep", done.stderr
+    )
+    assert bool(found) is warned and all(float(upper) > 1 and float(marks) > 1 for upper, marks in found)
+
+
+def aggregate(folder, parts):
+    """A `.nemo` archive with an aggregate tokenizer of the given languages."""
+    langs = "".join(f"    {name}: {{model_path: 'nemo:{name}1_tokenizer.model'}}\n" for name in parts)
+    size = sum(tokenizers.load(model).get_piece_size() for model in parts.values())
+    config = f"tokenizer:\n  type: agg\n  langs:\n{langs}joint: {{num_classes: {size}}}\n"
+    members = {f"{name}1_tokenizer.model": model for name, model in parts.items()}
+    first = next(iter(parts.values()))
+    return nemo_archive(folder / "base.nemo", first, changes={TOKENIZER: None, CONFIG: config.encode(), **members})
+
+
+def test_an_aggregate_tokenizer_spells_in_the_language_of_the_text_with_the_model_s_ids(tmp_path):
+    parts = {
+        "es": tokenizers.train(["de la que el en y", "los se del las un por"], 22),
+        "en": tokenizers.train(TEXTS, 40),
+        "pt-BR": other("unigram", ["um dois três quatro cinco", "seis sete oito nove dez"] * 9, 22),
+    }
+    base = aggregate(tmp_path, parts)
+    offset = 0
+    for name, text in (("es", "de la los"), ("en", "nine two"), ("pt-BR", "nove três")):
+        part, whole = tokenizers.load(parts[name]), tokenizers.load(tokenizers.from_nemo(base, name))
+        assert whole.get_piece_size() == 84 == tokenizers.joint_outputs(base) - 1
+        assert whole.encode(text) == [offset + id for id in part.encode(text)]
+        assert whole.decode(whole.encode(text)) == text and whole.unk_id() == offset + part.unk_id()
+        offset += part.get_piece_size()
+    options = ("--vocab-size", 9, "--base-model", base, "--take-from", base)
+    done = build(tmp_path, TEXTS, ["one"], *options, "--language", "en-GB")
+    assert done.returncode == 0, done.stderr
+    done = build(tmp_path, TEXTS, ["one"], *options, "--language", "fr")
+    assert done.returncode == 1 and "its tokenizer has no text.language fr: it has es, en, pt-BR" in done.stderr
+    done = build(tmp_path, TEXTS, ["one"], *options, "--extend")
+    assert done.returncode == 1 and "aggregate tokenizer, which can't be extended" in done.stderr

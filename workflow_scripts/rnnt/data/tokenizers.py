@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import tarfile
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -13,7 +15,11 @@ import sentencepiece
 import yaml
 
 from rnnt import files
+from rnnt.data import languages
 from rnnt.errors import UserError
+
+CASED = 0.01  # share of a model's tokens with upper case: some that write none have one or two
+NORMAL, UNUSED = 1, 5  # kinds of pieces in SentencePiece's models
 
 
 def train(texts: list[str], vocab_size: int) -> bytes:
@@ -57,18 +63,104 @@ def _explain(message: str, vocab_size: int) -> str:
     return f"tokenizer.vocab_size {vocab_size}: SentencePiece can't train on this text ({message.strip()})"
 
 
-def from_nemo(path: str | Path) -> bytes:
+def from_nemo(path: str | Path, language: str | None = None) -> bytes:
     """The SentencePiece model inside a `.nemo` archive.
 
+    Of an aggregate tokenizer (one for each language, their tokens one behind the other) all tokens, of which those of
+    `language`, a BCP 47 tag, spell: the ids are the model's. Without a language the first one's do.
     Raises UserError when the file is not a NeMo model, or holds no such tokenizer.
     """
-    model = _read(path, "tokenizer.model")
+    parts = _aggregate(path)
+    if not parts:
+        return _sentencepiece(path, "tokenizer.model")
+    chosen = next(iter(parts)) if language is None else _of_language(parts, language, path)
+    return b"".join(
+        model if name == chosen else _unused(load(model), name)
+        for name, model in ((name, _sentencepiece(path, file)) for name, file in parts.items())
+    )
+
+
+def check_extensible(path: str | Path) -> None:
+    """Raise UserError where the tokenizer in a `.nemo` archive can't get more tokens: an aggregate one."""
+    if _aggregate(path):
+        raise UserError(
+            f"tokenizer.source: extend: {path} has an aggregate tokenizer, which can't be extended: set it to model, "
+            "or to train with model.reinitialize_decoder: true"
+        )
+
+
+def extend(model: bytes, texts: list[str]) -> tuple[bytes, str]:
+    """`model` with a token for each character of `texts` that it can't spell; and those characters.
+
+    The new tokens follow the old ones, which spell every text that they could spell as before: no merge gives a single
+    character, and where tokens compete by their scores (unigram models), the new ones lose by more than a text gains.
+    """
+    processor = load(model)
+    missing = set()
+    for text in texts:
+        if processor.unk_id() in (ids := processor.encode(text)):
+            pieces = processor.encode(text, out_type=str)
+            missing.update(*(piece for id, piece in zip(ids, pieces, strict=True) if id == processor.unk_id()))
+    lowest = min(processor.get_score(index) for index in range(processor.get_piece_size()))
+    added = "".join(sorted(missing))
+    return model + b"".join(_piece(character, lowest - 1000, NORMAL) for character in added), added
+
+
+def _aggregate(path: str | Path) -> dict[str, str]:
+    """The languages of a `.nemo` archive's aggregate tokenizer in the order of their ids, and the file of each."""
+    tokenizer = nemo_config(path).get("tokenizer")
+    langs = tokenizer.get("langs") if isinstance(tokenizer, dict) else None
+    if not isinstance(langs, dict) or not langs or str(tokenizer.get("type")).lower() != "agg":
+        return {}
+    found = {}
+    for name, own in langs.items():
+        file = own.get("model_path") if isinstance(own, dict) else None
+        if not isinstance(file, str):
+            raise UserError(f"{path}: model_config.yaml in it has no tokenizer.langs.{name}.model_path")
+        found[str(name)] = file.removeprefix("nemo:")
+    return found
+
+
+def _of_language(parts: dict[str, str], language: str, path: str | Path) -> str:
+    """The name under which an aggregate tokenizer has a language."""
+    known = {name.lower(): name for name in parts}
+    for tag in (language.lower(), languages.primary(language)):
+        if tag in known:
+            return known[tag]
+    raise UserError(
+        f"{path}: its tokenizer has no text.language {language}: it has {', '.join(parts)}: set text.language to one "
+        "of them, or tokenizer.source: train and model.reinitialize_decoder: true"
+    )
+
+
+def _sentencepiece(path: str | Path, name: str) -> bytes:
+    model = _read(path, name)
     try:
         if model and load(model):
             return model
     except RuntimeError:
         pass
-    raise UserError(f"{path}: tokenizer.model in it is no SentencePiece model: copy or download the file again")
+    raise UserError(f"{path}: {name} in it is no SentencePiece model: copy or download the file again")
+
+
+def _unused(processor: sentencepiece.SentencePieceProcessor, name: str) -> bytes:
+    """The tokens as ones that never spell anything, in the order of their ids."""
+    return b"".join(_piece(f"<{name}>{token}", -1e6, UNUSED) for token in tokens(processor))
+
+
+def _piece(text: str, score: float, kind: int) -> bytes:
+    """An entry of a serialised SentencePiece model; those of two models put together are one table.
+
+    The field `pieces` of ModelProto in sentencepiece_model.proto, and of SentencePiece `piece`, `score` and `type`.
+    """
+
+    def field(content: bytes) -> bytes:  # number 1, with its length, which has 7 bits a byte
+        size, length = len(content), b""
+        while size > 0x7F:
+            length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+        return b"\x0a" + length + bytes([size]) + content
+
+    return field(field(text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + bytes([kind]))
 
 
 def joint_outputs(path: str | Path) -> int:
@@ -76,7 +168,7 @@ def joint_outputs(path: str | Path) -> int:
 
     Raises UserError when the archive is not that of an RNN-T model.
     """
-    joint = _config(path).get("joint")
+    joint = nemo_config(path).get("joint")
     classes = joint.get("num_classes") if isinstance(joint, dict) else None
     if type(classes) is not int:
         raise UserError(f"{path}: model_config.yaml in it has no number joint.num_classes: is it an RNN-T BPE model?")
@@ -85,15 +177,11 @@ def joint_outputs(path: str | Path) -> int:
 
 def check_nemo(path: str | Path) -> None:
     """Raise UserError unless `path` is a whole `.nemo` archive: a tar file with a config and weights."""
-    _config(path)
+    nemo_config(path)
 
 
 def nemo_config(path: str | Path) -> dict:
-    """The model config in a `.nemo` archive. Raises UserError when the file is none."""
-    return _config(path)
-
-
-def _config(path: str | Path) -> dict:
+    """The model's configuration in a `.nemo` archive. Raises UserError when it is no whole archive."""
     try:
         config = yaml.safe_load(_read(path, "model_config.yaml"))
     # The 30th of February, `!!bool x`, `!!timestamp x`, "[" a thousand times.
@@ -130,6 +218,25 @@ def load(model: bytes) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
+def cased_warnings(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
+    """A line for a model whose tokens have upper case, where it is to be trained on text in lower case."""
+    idle = processor.is_control, processor.is_unused, processor.is_unknown
+    pieces = [token for index, token in enumerate(tokens(processor)) if not any(is_one(index) for is_one in idle)]
+    upper = sum(any(c.isupper() for c in piece) for piece in pieces) / len(pieces)
+    marks = sum(any(_is_mark(c) for c in piece) for piece in pieces) / len(pieces)
+    if upper < CASED:
+        return []
+    return [
+        f"{upper:.1%} of the tokens of the model in model.init_from have upper case, {marks:.1%} punctuation: what it "
+        "writes so counts as errors before training, and training on text.case: lower takes it from the model: set "
+        "text.case: keep where the transcripts have both"
+    ]
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "P" and character not in "'’-"
+
+
 def tokens(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
     """All tokens by id."""
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
@@ -145,14 +252,17 @@ def check(
 
     For each split: tokens, unknown tokens, characters that no token covers, utterances whose text does not come
     back from its tokens, and tokens per second of audio. With the tokenizer of a pretrained model as `base`:
-    whether the tables are identical, and the outputs of its joint network against those that the tokenizer needs.
+    whether the tables are identical, how many tokens follow those of the pretrained model (None: it does not begin with
+    them), and the outputs of its joint network against those that the tokenizer needs.
     """
     size = processor.get_piece_size()
     report: dict = {"vocab_size": size, "joint_outputs_needed": size + 1, "splits": {}}
     if base is not None:
         report["base_joint_outputs"] = base_joint_outputs
         report["base_vocab_size"] = base.get_piece_size()
-        report["same_tokens_as_base"] = tokens(processor) == tokens(base)
+        ours, theirs = tokens(processor), tokens(base)
+        report["same_tokens_as_base"] = ours == theirs
+        report["tokens_behind_base"] = len(ours) - len(theirs) if ours[: len(theirs)] == theirs else None
     for split, rows in splits.items():
         unknown, count, characters, changed = 0, 0, set(), []
         for row in rows:
@@ -181,25 +291,28 @@ def verdict(report: dict, reinitialize_decoder: bool) -> str | None:
 
     The training split must be spelt without loss; elsewhere a character that training has not seen is an error of the
     model's, and counted as one (`warnings` tells). A tokenizer other than the pretrained
-    model's gives every token id another meaning: with the old decoder and joint that never learns.
+    model's gives every token id another meaning: with the old decoder and joint that never learns. More tokens behind
+    its own are no others.
     """
-    if report.get("same_tokens_as_base") is False and not reinitialize_decoder:
+    added = report.get("tokens_behind_base", 0)
+    if added is None and not reinitialize_decoder:
         return (
             f"the tokenizer ({report['vocab_size']} tokens) is not the one that the model in model.init_from was "
             f"trained with ({report['base_vocab_size']}): its token ids would mean other tokens; set "
-            "tokenizer.source: model, or model.reinitialize_decoder: true"
+            "tokenizer.source: model or extend, or model.reinitialize_decoder: true"
         )
     outputs = report.get("base_joint_outputs", report["joint_outputs_needed"])
-    if outputs != report["joint_outputs_needed"] and not reinitialize_decoder:
+    if not reinitialize_decoder and outputs != report["joint_outputs_needed"] - added:
         return (
-            f"the tokenizer needs a joint network of {report['joint_outputs_needed']} outputs, the blank among them; "
-            f"that of the model in model.init_from has {outputs}: set model.reinitialize_decoder: true"
+            f"the tokenizer needs a joint network of {report['joint_outputs_needed'] - added} outputs, the blank among "
+            f"them; that of the model in model.init_from has {outputs}: set model.reinitialize_decoder: true"
         )
     figures = report["splits"]["train"]
     if figures["unknown_tokens"]:
         return (
             f"the tokenizer can't spell train: {figures['unknown_tokens']} unknown tokens, characters "
-            f"{figures['characters_not_covered']!r} are in no token: clean the text, or take another tokenizer"
+            f"{figures['characters_not_covered']!r} are in no token: clean the text, or take another tokenizer "
+            "(tokenizer.source: extend adds what a pretrained model's lacks)"
         )
     if figures["not_restored"]:
         return (

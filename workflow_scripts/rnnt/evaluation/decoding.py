@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from rnnt import config, console, files
+from rnnt.data import families
 from rnnt.errors import UserError
 from rnnt.evaluation import language_model
-from rnnt.training import batching, memory
+from rnnt.training import batching, memory, models
 
 GREEDY = ("greedy", "greedy_batch")
 # The encoder hears an utterance longer than LONG s in windows, as long as what most models are trained on: whole, the
@@ -30,11 +31,14 @@ def set_search(model, search: dict, lm: Path | None = None, training_text: Path 
     Returns the settings for the metrics file. What is not set here is NeMo's default, whatever the model was saved
     with: the same search for every model of the table. `lm` is an ARPA file for n-gram fusion; the manifest
     `training_text` shows whether it speaks of the model's tokens (rnnt/evaluation/language_model.py).
-    Raises UserError when the beam is wider than the vocabulary, and when the file is not of it.
+    Raises UserError when the search does not work with the model, when the beam is wider than the vocabulary, and when
+    the file is not of it.
     """
     from omegaconf import OmegaConf
 
     strategy, vocabulary = search["strategy"], model.tokenizer.vocab_size
+    family = models.family(model)
+    families.check_search(family, strategy)
     section = {key: value for key, value in search.items() if key not in ("strategy", "lm_weight")}
     settings = dict(search)
     if strategy not in GREEDY:
@@ -53,8 +57,10 @@ def set_search(model, search: dict, lm: Path | None = None, training_text: Path 
         section |= {"ngram_lm_model": str(lm), "ngram_lm_alpha": search["lm_weight"]}
         settings |= {"lm": lm.name, "lm_sha256": files.sha256(lm)}
     name = "greedy" if strategy in GREEDY else "beam"
+    # Of a hybrid it is the transducer's; where the blank of a multi-blank model is, NeMo knows by this key alone.
+    wanted = {"strategy": strategy, "model_type": family.loss, name: section}
     with language_model.explain_errors(lm) if lm else contextlib.nullcontext():
-        model.change_decoding_strategy(OmegaConf.create({"strategy": strategy, name: section}), verbose=False)
+        model.change_decoding_strategy(OmegaConf.create(wanted), verbose=False)
     if lm and training_text:
         computer = model.decoding.decoding.decoding_computer
         fused = computer.fusion_models[0] if strategy == "malsd_batch" else computer.ngram_lm_batch

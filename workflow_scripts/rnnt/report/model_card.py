@@ -112,6 +112,9 @@ def write(
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         label=label,
         leg=leg,
+        family=leg.get("family", "RNN-T (transducer) model"),  # an earlier version did not say
+        streaming="streaming" in leg.get("family", ""),
+        untrained_head=leg.get("ctc_weight") == 0,
         synthetic=all(source["type"] == "synthetic" for source in trained_on),
         source="; and on ".join(dict.fromkeys(map(_source, trained_on))),
         tested_on=list(dict.fromkeys(text for text in map(_source, _sources(config, "test")) if text not in told)),

@@ -18,6 +18,7 @@ import torch
 import transformers
 
 from rnnt import console, files, tracking
+from rnnt.data import families
 from rnnt.errors import UserError
 from rnnt.training import batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
@@ -25,9 +26,12 @@ from rnnt.training.transducer_loss import nemo_joint_loss
 
 
 class Transducer(torch.nn.Module):
-    """A NeMo RNN-T model as the Trainer wants it: a batch in, the loss out."""
+    """A NeMo transducer as the Trainer wants it: a batch in, the loss out.
 
-    def __init__(self, model, transducer: str, fused_batch_size: int = 4):
+    The loss of a CTC head has the share `ctc_weight` in it, as in NeMo; with 0 the head is left alone.
+    """
+
+    def __init__(self, model, transducer: str, fused_batch_size: int = 4, ctc_weight: float = 0.0):
         super().__init__()
         # NVIDIA's models are saved with it set: the joint would want to compute the loss itself.
         model.joint.set_fuse_loss_wer(False)
@@ -35,6 +39,9 @@ class Transducer(torch.nn.Module):
         self.model = model
         self.transducer = transducer
         self.fused_batch_size = fused_batch_size
+        self.ctc_weight = ctc_weight
+        if hasattr(model, "ctc_decoder"):
+            model.ctc_decoder.requires_grad_(ctc_weight > 0)
 
     def forward(self, audio, audio_lengths, tokens, token_lengths) -> dict[str, torch.Tensor]:
         """The mean loss of a batch (batching.collate gives the shapes), in nats per utterance."""
@@ -48,7 +55,18 @@ class Transducer(torch.nn.Module):
         return encoded, frames, decoded, labels
 
     def joint_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
-        """The transducer step: joint network and loss of what `encode` returns and the tokens [B, U]."""
+        """The losses of what `encode` returns and the tokens [B, U]: joint network and transducer loss, CTC head."""
+        loss = self._transducer_loss(encoded, frames, decoded, tokens, labels)
+        if not self.ctc_weight:
+            return loss
+        with torch.autocast(encoded.device.type, enabled=False):
+            log_probs = self.model.ctc_decoder(encoder_output=encoded.float())
+            of_head = self.model.ctc_loss(
+                log_probs=log_probs, targets=tokens, input_lengths=frames, target_lengths=labels
+            )
+        return (1 - self.ctc_weight) * loss + self.ctc_weight * of_head
+
+    def _transducer_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
         model = self.model
         if self.transducer == "fused":
             return nemo_joint_loss(model.joint, model.loss, encoded, decoded, tokens, frames, labels)
@@ -129,6 +147,11 @@ def starting_model(leg: Leg):
     return models.build(leg.model["architecture"], leg.tokenizer)
 
 
+def settle_ctc_weight(family: families.Family, wanted: float | None) -> float:
+    """The share of the CTC head's loss: `training.ctc_weight`, or the model's own; 0 where there is no head."""
+    return (family.ctc_weight or 0.0) if wanted is None else wanted
+
+
 def train(
     leg: Leg, model, run: Path, running: dict, device: str, workers: int, tracked: tracking.Run | None = None
 ) -> dict:
@@ -143,7 +166,10 @@ def train(
     options, previous = {**leg.training, **running}, leg.previous
     dataset = batching.load_dataset(leg.manifest, leg.vocabulary, model.cfg.sample_rate, run / "cache")
     arguments = _arguments(options, run, device, workers)
-    step = Transducer(model, options["transducer"], options["fused_batch_size"]).to(device)
+    family = models.family(model)
+    families.check_training(family, options["transducer"], options.get("ctc_weight"), device)
+    ctc_weight = settle_ctc_weight(family, options.get("ctc_weight"))
+    step = Transducer(model, options["transducer"], options["fused_batch_size"], ctc_weight).to(device)
     if options["gradient_checkpointing"]:
         models.checkpoint_encoder(model)
     frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg.number, leg.legs))
@@ -215,6 +241,8 @@ def train(
         "seconds": round(time.monotonic() - started, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "model": leg.name,
+        "family": family.describe(),
+        **({} if family.ctc_weight is None else {"ctc_weight": ctc_weight}),
     }
 
 

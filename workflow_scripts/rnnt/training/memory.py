@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -264,6 +265,7 @@ def _untouched(step) -> Iterator[None]:
     """Within it the model trains; after it gradients are gone, batch norm and random state as they were."""
     training = step.training
     statistics = models.BatchNormStatistics(step)
+    state = random.getstate()  # a streaming encoder draws its look-ahead from it
     with torch.random.fork_rng():
         step.train()
         try:
@@ -272,6 +274,7 @@ def _untouched(step) -> Iterator[None]:
             step.zero_grad()
             step.train(training)
             statistics.restore()
+            random.setstate(state)
 
 
 def _autocast(step, precision: str):

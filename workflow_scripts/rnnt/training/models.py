@@ -1,4 +1,4 @@
-"""NeMo RNN-T BPE models: built from a config, or restored from a `.nemo` file."""
+"""NeMo's transducers: built from a config, or restored from a `.nemo` file and given another vocabulary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rnnt import gpus
-from rnnt.data import tokenizers
+from rnnt.data import families, tokenizers
 from rnnt.errors import UserError
 
 ARCHITECTURES = Path(__file__).resolve().parents[3] / "config" / "models"
@@ -28,10 +28,10 @@ def quiet_nemo() -> None:
     from nemo.utils import logging as nemo_logging
 
     nemo_logging.setLevel(logging.ERROR)
-    from nemo.collections.asr.parts.submodules import rnnt_beam_decoding
+    from nemo.collections.asr.parts.submodules import rnnt_beam_decoding, tdt_beam_decoding
 
     # Ours counts utterances; theirs appears anew for each batch.
-    rnnt_beam_decoding.tqdm = functools.partial(tqdm, disable=True)
+    rnnt_beam_decoding.tqdm = tdt_beam_decoding.tqdm = functools.partial(tqdm, disable=True)
 
 
 def build(architecture: str, tokenizer: Path):
@@ -41,12 +41,12 @@ def build(architecture: str, tokenizer: Path):
     """
     path = architecture_file(architecture)
     quiet_nemo()
-    from nemo.collections.asr.models import EncDecRNNTBPEModel
+    from nemo.collections.asr import models as nemo
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(path)
     config.tokenizer = {"dir": str(tokenizer), "type": "bpe"}
-    return EncDecRNNTBPEModel(cfg=config)
+    return getattr(nemo, families.of(OmegaConf.to_container(config)).name)(cfg=config)
 
 
 def architecture_file(architecture: str) -> Path:
@@ -63,31 +63,68 @@ def restore(path: str | Path):
 
     Raises UserError when the file is none, or holds another kind of model.
     """
-    tokenizers.check_nemo(path)
+    families.of_nemo(path)
     quiet_nemo()
-    from nemo.collections.asr.models import ASRModel, EncDecRNNTBPEModel
+    from nemo.collections.asr.models import ASRModel
 
     try:
-        model = ASRModel.restore_from(str(path), map_location="cpu")
+        return ASRModel.restore_from(str(path), map_location="cpu")
     except Exception as error:
         raise UserError(f"{path}: NeMo can't restore it ({type(error).__name__}: {_first_line(error)})") from None
-    if not isinstance(model, EncDecRNNTBPEModel):
-        raise UserError(f"{path}: holds a {type(model).__name__}, an RNN-T BPE model is needed")
-    return model
+
+
+def family(model) -> families.Family:
+    """What kind of transducer a NeMo model is."""
+    from omegaconf import OmegaConf
+
+    return families.of(OmegaConf.to_container(model.cfg))
 
 
 def adapt(model, tokenizer: Path, reinitialize_decoder: bool) -> None:
     """Give a restored model the tokenizer in that folder.
 
-    With `reinitialize_decoder` prediction network and joint are drawn anew, even when the tokenizer is the same.
-    Without, the tokenizer must be the model's own (tokenizers.verdict has seen to it) and nothing changes.
+    With `reinitialize_decoder` prediction network, joint and CTC head are drawn anew, even when the tokenizer is the
+    same. Without, the tokenizer must be the model's own (tokenizers.verdict has seen to it) and nothing changes, or
+    have more tokens behind those: then all weights stay, and the new tokens get some.
     """
-    if not reinitialize_decoder:
-        return
-    from nemo.collections.asr.losses.rnnt import RNNTLoss
+    if reinitialize_decoder:
+        _change_vocabulary(model, tokenizer)
+    elif tokenizers.load((tokenizer / "tokenizer.model").read_bytes()).get_piece_size() > model.tokenizer.vocab_size:
+        _extend(model, tokenizer)
 
-    model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
-    # NeMo makes the loss anew too, but without the options that the model's file has for it.
+
+def _extend(model, tokenizer: Path) -> None:
+    """Give `model` a tokenizer that has more tokens behind its own.
+
+    The new rows of embeddings and output layers are the means of the old tokens' (Hewitt 2021, Initializing new word
+    embeddings for pretrained language models): a new token's logit is the mean of the old ones', so that in no cell it
+    is more probable than an old one is on an average. Nothing is drawn: every leg makes the same model.
+    """
+    known = model.tokenizer.vocab_size
+    parts = [name for name in ("decoder", "joint", "ctc_decoder") if hasattr(model, name)]
+    before = {name: getattr(model, name).state_dict() for name in parts}
+    _change_vocabulary(model, tokenizer)
+    for name, state in before.items():
+        part = getattr(model, name)
+        added = {key: len(value) - len(state[key]) for key, value in part.state_dict().items() if value.dim()}
+        part.load_state_dict({k: _with_rows(v, known, added[k]) if added.get(k) else v for k, v in state.items()})
+
+
+def _with_rows(tensor, known: int, added: int):
+    """A tensor of a row for each token, and perhaps more (blank, durations), with rows of new tokens in between."""
+    import torch
+
+    new = tensor[:known].mean(0, keepdim=True).expand(added, *tensor.shape[1:])
+    return torch.cat([tensor[:known], new, tensor[known:]])
+
+
+def _change_vocabulary(model, tokenizer: Path) -> None:
+    """NeMo's change of vocabulary, which draws anew what depends on it, with the loss as the model's file has it."""
+    from nemo.collections.asr.losses.rnnt import RNNTLoss
+    from omegaconf import open_dict
+
+    with open_dict(model.cfg.tokenizer):  # NeMo would set `dir`, which an aggregate tokenizer has not
+        model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
     name, options = model.extract_rnnt_loss_cfg(model.cfg.get("loss"))
     reduction = model.cfg.get("rnnt_reduction", "mean_batch")
     outputs = model.joint.num_classes_with_blank - 1 - (model.joint.num_extra_outputs if name == "tdt" else 0)

@@ -1,0 +1,291 @@
+"""Every kind of transducer that people fine-tune, through zero-shot search, training across a kill, and evaluation."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import nemo_files
+from conftest import run_script
+from legs import difference, train, weights
+from rnnt import files
+from rnnt.data import families, manifests, tokenizers
+from rnnt.errors import UserError
+from rnnt.evaluation import decoding
+from rnnt.training import callbacks, legs, memory, models
+from rnnt.training.batching import Bucket
+
+SEARCHED = sorted(nemo_files.FAMILIES.keys() - {"prompt", "prompt hybrid"})
+TRAINED = sorted(set(SEARCHED) - {"multi-blank"})
+GREEDY = {"strategy": "greedy_batch", "max_symbols": 3}
+
+
+@pytest.fixture(scope="module")
+def few(prepared, tmp_path_factory):
+    """The shortest utterances, for these many trainings, and their tokenizer."""
+    folder = tmp_path_factory.mktemp("few")
+    rows = sorted(manifests.read(prepared / "train.jsonl"), key=lambda row: row["duration"])[:6]
+    manifests.write(folder / "train.jsonl", sorted(rows, key=lambda row: row["id"]))
+    (folder / "tokenizer").symlink_to(prepared / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bases(prepared, tmp_path_factory):
+    """The file of each family's model, made when it is asked for."""
+    texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
+    made = {}
+
+    def base(name):
+        if name not in made:
+            made[name] = nemo_files.family(tmp_path_factory.mktemp("family"), name, texts)
+        return made[name]
+
+    return base
+
+
+def hear(model, seconds=1.0):
+    """What a model finds in a second of noise, and in half a second."""
+    rate = model.cfg.sample_rate
+    torch.manual_seed(3)
+    audio = 0.1 * torch.randn(2, int(seconds * rate))
+    with torch.inference_mode():
+        return decoding._search(model.eval(), audio, torch.tensor([1, 0.5]).mul(seconds * rate).long())
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_every_search_works_or_is_refused_in_one_line_with_those_that_do(bases, name):
+    model = models.restore(bases(name))
+    family = families.of_nemo(bases(name))
+    assert family == models.family(model), "by the file alone, and by the model"
+    for strategy in families.SEARCHES:
+        search = {"strategy": strategy} | ({"max_symbols": 3} if strategy in decoding.GREEDY else {"beam_size": 2})
+        if strategy in family.searches:
+            decoding.set_search(model, search)
+            assert len(hear(model)) == 2, strategy
+        else:
+            with pytest.raises(UserError, match=f"evaluation.beam: {strategy} does not work with a ") as error:
+                decoding.set_search(model, search)
+            assert "\n" not in str(error.value)
+            known = set(str(error.value).rpartition(": take ")[2].split(", "))
+            assert known == set(family.searches) - {"greedy", "greedy_batch"} or name == "multi-blank"
+            with pytest.raises(NotImplementedError):  # or the table is behind NeMo
+                model.change_decoding_strategy({"strategy": strategy, "beam": {"beam_size": 2}}, verbose=False)
+                hear(model)
+
+
+def killed_at(step):
+    """A training that dies at the end of a step, behind its rolling checkpoint."""
+    before = callbacks.LegEnd.on_step_end
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == step + 1:
+            raise KeyboardInterrupt
+        return before(self, args, state, control, **kwargs)
+
+    return on_step_end
+
+
+def killed_in_the_third_leg(monkeypatch, few, folder, **options):
+    """Train three legs, the third of which dies and goes on; the model and the leg's folder."""
+    previous = None
+    for leg in (1, 2, 3):
+        run = folder / f"leg{leg}"
+        if leg == 3:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(callbacks.LegEnd, "on_step_end", killed_at(4))
+                train(few, run, leg, 3, 5, previous, checkpoint_every_steps=1, **options)
+        model, previous = train(few, run, leg, 3, 5, previous, checkpoint_every_steps=1, **options)
+    return model, previous
+
+
+@pytest.mark.parametrize("name, tokenizer", [
+    *((name, tokenizer) for name in TRAINED for tokenizer in ("own", "new")), ("hybrid tdt", "extended"),
+])  # fmt: skip
+def test_a_training_that_is_killed_in_its_third_leg_ends_with_the_same_model(
+    bases, few, tmp_path, monkeypatch, name, tokenizer
+):
+    base = bases(name)
+    options = {"base": base, "transducer": "nemo_fused_batch" if name == "hat" else "fused", "batch_budget": 4}
+    if tokenizer == "new":
+        options |= {"reinitialize": True}
+    else:
+        own = tokenizers.from_nemo(base, "en")
+        tokenizers.write(tmp_path / "own", own if tokenizer == "own" else tokenizers.extend(own, ["ü€"])[0])
+        options |= {"tokenizer": tmp_path / "own"}
+    whole, _ = train(few, tmp_path / "whole", steps=5, **options)
+    model, done = killed_in_the_third_leg(monkeypatch, few, tmp_path, **options)
+    assert difference(model, whole) <= 1e-6
+    exported = models.restore(done / "model.nemo")
+    assert type(exported) is type(models.restore(base)) and models.family(exported) == families.of_nemo(base)
+    decoding.set_search(exported, GREEDY)
+    decoding.set_search(model, GREEDY)
+    assert hear(exported) == hear(model)
+    known = tokenizers.load(tokenizers.from_nemo(done / "model.nemo", "en")).get_piece_size()
+    assert known == exported.tokenizer.vocab_size == exported.decoder.vocab_size
+    assert models.count_parameters(exported) == models.count_parameters(model)
+
+
+def noise(model, utterances=2, tokens=6):
+    """A batch of noise, of a second and half of one, and some tokens."""
+    step = legs.Transducer(model, "fused")
+    torch.manual_seed(7)
+    batch = memory.noise(step, utterances, 1.0, tokens)
+    batch["audio_lengths"][-1] //= 2
+    batch["token_lengths"][-1] -= 2
+    return batch
+
+
+@pytest.mark.parametrize("name", ["fastconformer", "stateless", "fastconformer tdt", "hybrid tdt", "hat"])
+def test_an_extended_model_gives_old_tokens_and_blank_the_same_logits_to_the_bit(bases, tmp_path, name):
+    old, new = models.restore(bases(name)).eval(), models.restore(bases(name))
+    known, added = old.tokenizer.vocab_size, 2
+    tokenizers.write(tmp_path, tokenizers.extend(tokenizers.from_nemo(bases(name)), ["ü€"])[0])
+    models.adapt(new, tmp_path, reinitialize_decoder=False)
+    assert new.eval().tokenizer.vocab_size == known + added and models.family(new) == models.family(old)
+    batch, found = noise(old), []
+    for model in (old, new):
+        with torch.inference_mode():
+            step = legs.Transducer(model, "nemo")
+            encoded, _, decoded, _ = step.encode(**batch)
+            hidden = model.joint.enc(encoded.mT)[:, :, None] + model.joint.pred(decoded.mT)[:, None]
+            found.append([model.joint.joint_net(hidden)])
+            if name == "hybrid tdt":
+                found[-1].append(model.ctc_decoder.decoder_layers(encoded).mT)
+    for theirs, ours in zip(*found, strict=True):
+        assert ours.shape[-1] == theirs.shape[-1] + added
+        assert torch.equal(ours[..., :known], theirs[..., :known]), "old tokens"
+        assert torch.equal(ours[..., known + added :], theirs[..., known:]), "the blank, durations"
+        average = theirs[..., :known].softmax(-1).mean(-1, keepdim=True).log() + theirs[..., :known].logsumexp(-1, True)
+        assert (ours[..., known : known + added] <= average + 1e-5).all(), "no more probable than an old one on average"
+    loss, durations = new.loss._loss, getattr(old.loss._loss, "durations", None)
+    assert loss.blank == known + added and getattr(loss, "durations", None) == durations
+    assert getattr(loss, "sigma", None) == getattr(old.loss._loss, "sigma", None)
+
+
+def test_new_tokens_are_learned_and_the_old_ones_kept(bases, few, tmp_path):
+    """The transcripts have a letter that the model has not: at first it hardly writes it, then as likely as others."""
+    base, folder = bases("fastconformer"), tmp_path / "data"
+    rows = [{**row, "text": row["text"].replace("e", "é")} for row in manifests.read(few / "train.jsonl")]
+    folder.mkdir()
+    manifests.write(folder / "train.jsonl", rows)
+    model, characters = tokenizers.extend(tokenizers.from_nemo(base), [row["text"] for row in rows])
+    assert characters == "é"
+    tokenizers.write(folder / "tokenizer", model)
+    options = {"base": base, "batch_budget": 8, "learning_rate": 0.01}
+    start, _ = train(folder, tmp_path / "start", steps=1, **{**options, "learning_rate": 1e-9})
+    tuned, _ = train(folder, tmp_path / "tuned", steps=30, **options)
+    before, after = (share_of_last_token(model) for model in (start, tuned))
+    assert before < 1 / 24 and after > 2 * before
+
+
+def share_of_last_token(model):
+    """The mean probability of the last token among the tokens, over the cells of some noise."""
+    with torch.inference_mode():
+        encoded, _, decoded, _ = legs.Transducer(model.eval(), "nemo").encode(**noise(model))
+        tokens = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)[..., : model.tokenizer.vocab_size]
+    return tokens.softmax(-1)[..., -1].mean().item()
+
+
+@pytest.mark.parametrize("weight", [None, 0.7, 0.0])
+def test_a_hybrid_s_loss_is_that_of_nemo_s_own_training_step(bases, few, tmp_path, weight):
+    model = models.restore(bases("hybrid")).eval()  # without dropout and augmentation
+    batch = noise(model)
+    settled = legs.settle_ctc_weight(models.family(model), weight)
+    ours = legs.Transducer(model, "fused", ctc_weight=settled)(**batch)["loss"]
+    model._trainer = SimpleNamespace(log_every_n_steps=10**9, global_step=0)
+    model._optimizer = SimpleNamespace(param_groups=[{"lr": 0.0}])
+    model.log_dict = lambda *_: None
+    if weight is not None:
+        model.ctc_loss_weight = weight
+    theirs = model.training_step(tuple(batch.values()), 0)["loss"]
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_the_ctc_head_learns_unless_its_weight_is_0_and_the_weight_changes_the_rest(bases, few, tmp_path):
+    tokenizers.write(tmp_path / "own", tokenizers.from_nemo(bases("hybrid")))
+    options = {"base": bases("hybrid"), "tokenizer": tmp_path / "own", "steps": 2}
+    start = models.restore(bases("hybrid"))
+    tuned = {}
+    for weight in (None, 0.3, 0.6, 0.0):
+        tuned[weight], done = train(few, tmp_path / str(weight), ctc_weight=weight, **options)
+        report = files.read_json(done / "leg.json")
+        assert report["ctc_weight"] == (0.3 if weight is None else weight)
+        assert report["family"] == "RNN-T (transducer) model with a CTC head"
+        head, before = (torch.cat([p.flatten() for p in m.ctc_decoder.parameters()]) for m in (tuned[weight], start))
+        assert torch.equal(head, before) is (weight == 0)
+    assert torch.equal(weights(tuned[None]), weights(tuned[0.3])), "null: the model's own"
+    assert difference(tuned[0.6], tuned[0.3]) > 1e-6 and difference(tuned[0.0], tuned[0.3]) > 1e-6
+
+
+def test_a_weight_for_a_head_that_is_not_there_is_one_line(bases, few, tmp_path):
+    with pytest.raises(UserError, match="training.ctc_weight: the model has no CTC head: set it to null"):
+        train(few, tmp_path / "run", base=bases("contextnet"), ctc_weight=0.0)
+
+
+def test_the_ctc_head_s_memory_is_in_what_is_measured(bases):
+    model = models.restore(bases("hybrid"))
+    taken = {}
+    for weight in (0.0, 0.3):
+        step = legs.Transducer(model, "fused", ctc_weight=weight)
+        taken[weight] = memory.measure(step, "adamw_torch", 5.0, 20, "fp32")
+    frames = taken[0.3].frames_per_second * 5
+    assert taken[0.3].lattice[1] - taken[0.0].lattice[1] > 4 * frames * (model.tokenizer.vocab_size + 1)
+    assert taken[0.3].gradients > taken[0.0].gradients
+    predicted = taken[0.3].gradients + sum(memory.of_batch(taken[0.3], Bucket(np.arange(8), 1, 8, 5.0, 20)))
+    assert predicted == pytest.approx(memory.try_batch(step, Bucket(np.arange(8), 1, 8, 5.0, 20), "fp32", 0), rel=0.25)
+
+
+@pytest.mark.parametrize("name, device, transducer, message", [
+    ("fastconformer tdt", "cpu", "nemo", "nemo: NeMo computes the loss of a TDT model on a CUDA GPU alone: set it"),
+    ("hybrid tdt", "cpu", "nemo_fused_batch", "the loss of a TDT model on a CUDA GPU alone: set it to fused"),
+    ("hat", None, "fused", "fused does not cover a HAT joint network: set it to nemo_fused_batch or nemo"),
+])  # fmt: skip
+def test_a_transducer_step_that_a_model_has_not_is_refused_before_anything_is_trained(
+    bases, few, tmp_path, name, device, transducer, message
+):
+    with pytest.raises(UserError, match=f"^training.transducer: .*{message}"):
+        families.check_training(families.of_nemo(bases(name)), transducer, None, device)
+    with pytest.raises(UserError, match=f"^training.transducer: .*{message}"):
+        train(few, tmp_path / "run", base=bases(name), transducer=transducer)
+
+
+@pytest.mark.parametrize("name", ["prompt", "prompt hybrid"])
+def test_a_model_with_prompts_is_one_line(bases, name):
+    with pytest.raises(UserError, match="a model with prompts .*the language of each utterance.*take a model without$"):
+        models.restore(bases(name))
+
+
+def test_a_model_of_another_kind_is_named(tmp_path, bases):
+    other = nemo_files.changed(bases("contextnet"), tmp_path / "x.nemo", {"target": "nemo.x.EncDecCTCModelBPE"})
+    with pytest.raises(UserError, match="x.nemo: holds a EncDecCTCModelBPE, an RNN-T BPE model is needed: Enc"):
+        models.restore(other)
+
+
+CHECK = {"beam": "malsd_batch", "transducer": "fused", "ctc-weight": "null", "architecture": "contextnet_tiny"}
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("prompt", {}, "a model with prompts"),
+    ("multi-blank", {"transducer": "nemo"}, "malsd_batch does not work with a multi-blank model: it has greedy"),
+    ("fastconformer tdt", {"beam": "tsd"}, "tsd does not work with a TDT model: take beam, maes, malsd_batch"),
+    ("stateless", {}, "malsd_batch does not work with a stateless prediction network: take beam, tsd, alsd, maes"),
+    ("contextnet", {"ctc-weight": "0.0"}, "training.ctc_weight: the model has no CTC head: set it to null"),
+    ("hat", {}, "training.transducer: fused does not cover a HAT joint network"),
+    (None, {"architecture": "conform"}, "model.architecture: no conform.yaml in config/models"),
+    ("streaming hybrid", {"ctc-weight": "0.4"}, None),
+    ("8 kHz", {}, None),
+    (None, {}, None),
+])  # fmt: skip
+def test_what_a_model_can_t_do_ends_the_run_before_anything_is_trained(bases, tmp_path, name, options, message):
+    base = {} if name is None else {"base-model": bases(name)}
+    arguments = {**CHECK, **options, **base, "output": tmp_path / "model.json"}
+    done = run_script("check_model", *(part for key, value in arguments.items() for part in (f"--{key}", value)))
+    if message is None:
+        assert done.returncode == 0, done.stderr
+        found = files.read_json(tmp_path / "model.json")
+        assert found["streaming"] is (name == "streaming hybrid") and "malsd_batch" in found["searches"]
+    else:
+        assert done.returncode == 1 and not (tmp_path / "model.json").exists()
+        assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1

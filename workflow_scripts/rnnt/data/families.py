@@ -1,0 +1,135 @@
+"""What kind of transducer a model is, read off its configuration, and what goes with which kind.
+
+Everything here is known without NeMo: before anything is trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from rnnt.data import tokenizers
+from rnnt.errors import UserError
+
+CLASSES = ("EncDecRNNTBPEModel", "EncDecHybridRNNTCTCBPEModel")
+SEARCHES = ("greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch")
+# What NeMo 3.0 raises NotImplementedError for; tests/unit/training/test_families.py tries each with each.
+WITHOUT = {
+    "a TDT model": ("tsd", "alsd", "maes_batch"),
+    "a stateless prediction network": ("malsd_batch", "maes_batch"),
+    "a multi-blank model": SEARCHES[2:],
+}
+
+
+class Family(NamedTuple):
+    """What of a NeMo model's configuration decides what can be done with it."""
+
+    name: str  # the model's class in NeMo
+    loss: str  # rnnt, tdt or multiblank
+    stateless: bool  # the prediction network: an embedding of the last tokens, no LSTM
+    hat: bool  # the joint network: a sigmoid of its own for the blank (Variani et al. 2020, arXiv 2003.07705)
+    ctc_weight: float | None  # of the loss, of the CTC head; None where there is no head
+    streaming: bool  # a cache-aware encoder, of limited look-ahead
+    prompt: bool  # wants the language of each utterance
+
+    @property
+    def traits(self) -> list[str]:
+        """In words what it has that not every search and transducer step goes with."""
+        known = {
+            "a TDT model": self.loss == "tdt",
+            "a multi-blank model": self.loss == "multiblank",
+            "a stateless prediction network": self.stateless,
+            "a HAT joint network": self.hat,
+        }
+        return [trait for trait, has in known.items() if has]
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        """The searches that NeMo has for it."""
+        return tuple(s for s in SEARCHES if not any(s in WITHOUT.get(trait, ()) for trait in self.traits))
+
+    def describe(self) -> str:
+        """What it is, for the model card: `cache-aware streaming TDT (transducer) model with a CTC head`."""
+        kind = {"rnnt": "HAT" if self.hat else "RNN-T", "tdt": "TDT", "multiblank": "multi-blank RNN-T"}[self.loss]
+        head = "" if self.ctc_weight is None else " with a CTC head"
+        return f"{'cache-aware streaming ' if self.streaming else ''}{kind} (transducer) model{head}"
+
+
+def of(config: dict) -> Family:
+    """The family of a NeMo model's configuration, as plain dictionaries."""
+
+    def section(*names: str) -> dict:
+        found = config
+        for name in names:
+            found = found.get(name)
+            if not isinstance(found, dict):
+                return {}
+        return found
+
+    weight = section("aux_ctc").get("ctc_loss_weight", 0.5)  # NeMo's default
+    name = str(config.get("target") or CLASSES["aux_ctc" in config]).rpartition(".")[2]
+    return Family(
+        name=name,
+        loss={"tdt": "tdt", "multiblank_rnnt": "multiblank"}.get(str(section("loss").get("loss_name")), "rnnt"),
+        stateless=str(section("decoder").get("_target_")).endswith("StatelessTransducerDecoder"),
+        hat=str(section("joint").get("_target_")).endswith("HATJoint"),
+        ctc_weight=float(weight) if section("aux_ctc") and isinstance(weight, int | float) else None,
+        streaming=section("encoder").get("att_context_style") == "chunked_limited",
+        prompt=name.endswith("WithPrompt") or bool(section("model_defaults").get("initialize_prompt_feature")),
+    )
+
+
+def of_nemo(path: str | Path) -> Family:
+    """The family of the model in a `.nemo` file. Raises UserError when that is none, or none that is known here."""
+    family = of(tokenizers.nemo_config(path))
+    if family.prompt:
+        raise UserError(
+            f"{path}: a model with prompts ({family.name}): it wants to be told the language of each utterance, which "
+            "is not supported: take a model without"
+        )
+    if family.name not in CLASSES:
+        raise UserError(f"{path}: holds a {family.name}, an RNN-T BPE model is needed: {' or '.join(CLASSES)}")
+    return family
+
+
+def of_architecture(path: Path) -> Family:
+    """The family of a model config. Raises UserError when it is no YAML mapping."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: no YAML, UTF-8: {str(error).splitlines()[0]}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: no YAML mapping: it takes a NeMo model config")
+    return of(config)
+
+
+def check_search(family: Family, strategy: str) -> None:
+    """Raise UserError when NeMo can't search a model of this family so."""
+    if strategy in family.searches:
+        return
+    trait = next(trait for trait in family.traits if strategy in WITHOUT.get(trait, ()))
+    known = ", ".join(search for search in family.searches if search not in ("greedy", "greedy_batch"))
+    instead = f"take {known}" if known else "it has greedy search alone (workflow_scripts/transcribe.py)"
+    raise UserError(f"evaluation.beam: {strategy} does not work with {trait}: {instead}")
+
+
+def check_training(family: Family, transducer: str, ctc_weight: float | None, device: str | None = None) -> None:
+    """Raise UserError when a model of this family can't be trained with these options of `training`.
+
+    `device` is `cpu` or `cuda`, None where it is not known yet.
+    """
+    if ctc_weight is not None and family.ctc_weight is None:
+        raise UserError("training.ctc_weight: the model has no CTC head: set it to null")
+    fused = "fused" if family.loss == "tdt" and not family.hat else None
+    if transducer == "fused" and (family.hat or family.loss == "multiblank"):
+        raise UserError(
+            f"training.transducer: fused does not cover {family.traits[-1]}: set it to nemo_fused_batch or nemo"
+        )
+    if device == "cpu" and family.loss != "rnnt" and transducer != "fused":
+        instead = f"set it to {fused}, or train" if fused else "train"
+        raise UserError(
+            f"training.transducer: {transducer}: NeMo computes the loss of {family.traits[0]} on a CUDA GPU alone: "
+            f"{instead} on one"
+        )
