@@ -183,7 +183,7 @@ def transcribe(rows, path, vocabulary, args):
         manifest, tokenizer = Path(cache) / "files.jsonl", Path(cache) / "tokenizer.model"
         files.write_jsonl(manifest, rows)
         tokenizer.write_bytes(vocabulary)
-        batch_size = 1 if decoding.hears_padding(model) else args.batch_size
+        batch_size = 1 if decoding.depends_on_batch(model) else args.batch_size
         texts, _ = decoding.transcribe(
             model, manifest, tokenizer, Path(cache), batch_size, device, workers=workers, label="transcribe"
         )

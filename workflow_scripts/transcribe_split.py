@@ -43,9 +43,10 @@ def main(args):
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
     settings = decoding.set_search(model, args.search, args.lm, args.training_texts)
-    batch_size = 1 if decoding.hears_padding(model) else args.batch_size
-    if batch_size < args.batch_size:
-        console.log.warning("its encoder hears the padding of a batch: each utterance is decoded alone")
+    alone = decoding.depends_on_batch(model)
+    batch_size = 1 if alone else args.batch_size
+    if alone:
+        console.log.warning("%s: each utterance is decoded alone", alone)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     key = progress_key(leg["fingerprint"], settings, args.manifest, batch_size, args.hypotheses)
@@ -71,6 +72,7 @@ def main(args):
             **settings,
             "hypotheses_sha256": files.sha256(args.hypotheses),
             "batch_size": batch_size,
+            "decoded_alone": alone,
             **decoding.long_form([entry["duration"] for entry in entries]),
             "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),

@@ -82,11 +82,14 @@ def long_form(durations: list[float]) -> dict:
     return {"windows": {"utterances": longer, "above_seconds": LONG, "seconds": WINDOW, "overlap_seconds": OVERLAP}}
 
 
-def hears_padding(model) -> bool:
-    """Whether what the encoder makes of an utterance depends on longer ones in its batch, as with `conv_mask: false`.
+def depends_on_batch(model) -> str | None:
+    """Why the hypothesis of an utterance depends on what else is in its batch, so that each is to be decoded alone."""
+    if models.family(model).loss == "multiblank":
+        return "a big blank is taken where all of a batch have one"
+    return "its encoder hears the padding of a batch" if _hears_padding(model) else None
 
-    Their hypotheses depend on the size of batches then, unless each is decoded alone.
-    """
+
+def _hears_padding(model) -> bool:
     device, rate = next(model.parameters()).device, model.cfg.sample_rate
     noise = 0.1 * torch.randn(2, 2 * rate, generator=torch.Generator().manual_seed(1)).to(device)
     lengths = torch.tensor([rate, 2 * rate], device=device)
