@@ -26,7 +26,7 @@ SUFFIXES = set(
     ".wv .tta .ape .avi .flv".split()
 )
 SHORTEST = 0.02  # seconds: a single frame of features has no variance to be normalised by
-LONG = 120  # seconds
+LONG = 60  # seconds, above which decoding hears a file in windows
 
 
 def parser():
@@ -151,7 +151,7 @@ def check(paths):
             console.log.warning("%s: %s: what is transcribed here is no speech, or poor", path, trouble)
         if seconds > LONG:
             console.log.warning(
-                "%s: %.1f minutes in one piece: takes much memory, and longer than anything that training knew; "
+                "%s: %.1f minutes in one piece: longer than anything that training knew, and heard in windows of 20 s; "
                 "cut it at pauses if it comes out badly",
                 path,
                 seconds / 60,
@@ -183,8 +183,9 @@ def transcribe(rows, path, vocabulary, args):
         manifest, tokenizer = Path(cache) / "files.jsonl", Path(cache) / "tokenizer.model"
         files.write_jsonl(manifest, rows)
         tokenizer.write_bytes(vocabulary)
+        batch_size = 1 if decoding.depends_on_batch(model) else args.batch_size
         texts, _ = decoding.transcribe(
-            model, manifest, tokenizer, Path(cache), args.batch_size, device, workers=workers, label="transcribe"
+            model, manifest, tokenizer, Path(cache), batch_size, device, workers=workers, label="transcribe"
         )
     return texts
 

@@ -44,9 +44,13 @@ def main(args):
     model = models.restore(args.checkpoint / "model.nemo")
     tokenizer = args.tokenizer / "tokenizer.model"
     settings = decoding.set_search(model, args.search, args.lm, args.training_texts, tokenizer)
+    alone = decoding.depends_on_batch(model)
+    batch_size = 1 if alone else args.batch_size
+    if alone:
+        console.log.warning("%s: each utterance is decoded alone", alone)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
-    key = progress_key(leg["fingerprint"], settings, args.manifest, args.batch_size, args.hypotheses)
+    key = progress_key(leg["fingerprint"], settings, args.manifest, batch_size, args.hypotheses)
     progress = args.progress / f"{key}.jsonl" if args.progress else None
     if progress:
         progress.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +60,7 @@ def main(args):
             args.manifest,
             tokenizer,
             Path(cache),
-            args.batch_size,
+            batch_size,
             device,
             workers=workers,
             label=f"{settings['strategy']} {args.manifest.stem}",
@@ -68,7 +72,9 @@ def main(args):
         {
             **settings,
             "hypotheses_sha256": files.sha256(args.hypotheses),
-            "batch_size": args.batch_size,
+            "batch_size": batch_size,
+            "decoded_alone": alone,
+            **decoding.long_form([entry["duration"] for entry in entries]),
             "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),
             "device": device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from pathlib import Path
@@ -13,9 +14,15 @@ from rnnt import config, console, files
 from rnnt.data import families, tokenizers
 from rnnt.errors import UserError
 from rnnt.evaluation import language_model
-from rnnt.training import batching, models
+from rnnt.training import batching, memory, models
 
 GREEDY = ("greedy", "greedy_batch")
+# The encoder hears an utterance longer than LONG s in windows, as long as what most models are trained on: whole, the
+# scores of attention take memory by the square of the length, and 10 minutes are unlike anything in training.
+LONG, WINDOW, OVERLAP = 60.0, 20.0, 5.0
+TOGETHER = 8  # windows
+SMALL = 300.0  # seconds of audio in a batch that fit any memory in which the model could be trained
+SCORES = 8  # fp32 copies of the scores of full attention that are there at a time
 
 
 def set_search(
@@ -73,6 +80,30 @@ def cuda_graphs(model, device: str) -> str:
     return mode.value if mode is not None and device == "cuda" else "off"
 
 
+def long_form(durations: list[float]) -> dict:
+    """For the metrics file: how many utterances of these durations in s the encoder hears in windows, and in which."""
+    longer = sum(seconds > LONG for seconds in durations)
+    return {"windows": {"utterances": longer, "above_seconds": LONG, "seconds": WINDOW, "overlap_seconds": OVERLAP}}
+
+
+def depends_on_batch(model) -> str | None:
+    """Why the hypothesis of an utterance depends on what else is in its batch, so that each is to be decoded alone."""
+    if models.family(model).loss == "multiblank":
+        return "a big blank is taken where all of a batch have one"
+    return "its encoder hears the padding of a batch" if _hears_padding(model) else None
+
+
+def _hears_padding(model) -> bool:
+    device, rate = next(model.parameters()).device, model.cfg.sample_rate
+    noise = 0.1 * torch.randn(2, 2 * rate, generator=torch.Generator().manual_seed(1)).to(device)
+    lengths = torch.tensor([rate, 2 * rate], device=device)
+    with torch.inference_mode():
+        alone, frames = model.eval().forward(input_signal=noise[:1, :rate], input_signal_length=lengths[:1])
+        together, _ = model.forward(input_signal=noise, input_signal_length=lengths)
+    alone, together = alone[0, :, : frames[0]], together[0, :, : frames[0]]
+    return bool((alone - together).abs().max() > 0.02 * alone.abs().max())
+
+
 def transcribe(
     model,
     manifest: Path,
@@ -86,22 +117,24 @@ def transcribe(
 ) -> tuple[list[str], float]:
     """Hypotheses in the manifest's order, and the seconds that encoder and search took (not reading, not loading).
 
-    Utterances are batched by duration, the longest first, so that too large a batch shows at once; one that does not
-    fit the memory is decoded in halves. Each batch is written to `progress` as it comes, and a restart with the same
-    file goes on behind the last whole batch.
+    Utterances are batched by duration, the longest first, so that too large a batch shows at once. A batch has as many
+    as are predicted to fit the memory, `batch_size` at most; one that does not fit after all is decoded in halves. Each
+    batch is written to `progress` as it comes, and a restart with the same file goes on behind the last whole batch.
     """
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, cache)
     plain = dataset.with_format(None)
     order = sorted(range(len(dataset)), key=lambda index: -plain[index]["duration"])
-    done = _resume(progress, [plain[index]["id"] for index in order], batch_size)
+    model = model.to(device).eval()
+    sizes = batch_sizes(model, [plain[index]["duration"] for index in order], batch_size, device)
+    ends = list(itertools.accumulate(sizes, initial=0))
+    done = _resume(progress, [plain[index]["id"] for index in order], ends)
     texts, seconds = [row["pred_text"] for row in done], sum(row["seconds"] for row in done)
     loader = torch.utils.data.DataLoader(
         dataset,
-        batch_sampler=[order[i : i + batch_size] for i in range(len(done), len(order), batch_size)],
+        batch_sampler=[order[start:end] for start, end in itertools.pairwise(ends) if start >= len(done)],
         collate_fn=batching.collate,
         num_workers=workers,
     )
-    model = model.to(device).eval()
     with torch.inference_mode(), console.bar(len(dataset), label, initial=len(done)) as shown:
         for number, batch in enumerate(loader):
             audio, lengths = batch["audio"].to(device), batch["audio_lengths"].to(device)
@@ -120,6 +153,99 @@ def transcribe(
             shown.update(len(found))
     in_order = dict(zip(order, texts, strict=True))
     return [in_order[index] for index in range(len(dataset))], seconds
+
+
+def batch_sizes(model, durations: list[float], most: int, device: str) -> list[int]:
+    """Utterances in each batch, for durations in s from the longest: `most`, less where memory will not hold them.
+
+    Those above LONG are alone. What one of the others takes is predicted: what a second of noise takes, by its length,
+    and the scores of attention, by its square.
+    """
+    longer = sum(seconds > LONG for seconds in durations)
+    sizes, done = [1] * longer, longer
+    taken = room = None
+    while done < len(durations):
+        size = min(most, len(durations) - done)
+        if size * durations[done] > SMALL:
+            if taken is None:
+                taken = _bytes_a_second(model)
+                weights = sum(tensor.nbytes for tensor in model.parameters()) if device == "cuda" else 0
+                room = memory.room(device, weights) * memory.HEADROOM[device]
+            needed = taken * durations[done] + attention_bytes(model, durations[done])
+            size = max(1, min(size, int(room / needed)))
+        sizes.append(size)
+        done += size
+    return sizes
+
+
+def attention_bytes(model, seconds: float) -> float:
+    """What the scores of full attention take for an utterance of so many seconds."""
+    encoder = model.encoder
+    if getattr(encoder, "self_attention_model", None) not in ("rel_pos", "abs_pos"):
+        return 0.0
+    frames = seconds / (encoder.subsampling_factor * model.cfg.preprocessor.window_stride)
+    return SCORES * 4 * encoder.layers[0].self_attn.h * frames**2
+
+
+def _bytes_a_second(model) -> int:
+    """What features and encoder take at their peak for a second of audio; of attention that is next to nothing."""
+    rate, device = model.cfg.sample_rate, next(model.parameters()).device
+    noise, lengths = 0.1 * torch.randn(1, rate, device=device), torch.tensor([rate], device=device)
+    with torch.inference_mode():
+        return memory.of_call(model, lambda: model.forward(input_signal=noise, input_signal_length=lengths))
+
+
+def _encode(model, audio: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encoder output [B, D, T] and its lengths [B] of audio [B, samples]; one that is LONG is in a batch of its own."""
+    if len(audio) > 1 or audio.shape[1] <= LONG * model.cfg.sample_rate:
+        return model.forward(input_signal=audio, input_signal_length=lengths)
+    whole = _join(*_encode_windows(model, audio[0]))
+    return whole[None], torch.tensor([whole.shape[1]], device=audio.device)
+
+
+def _encode_windows(model, audio: torch.Tensor) -> tuple[list[int], list[torch.Tensor]]:
+    """Windows of audio [samples], each with OVERLAP s of the one before: first frames, and encoder outputs [D, frames].
+
+    They begin at a frame of the encoder, so that the frames of two lie one upon the other.
+    """
+    rate = model.cfg.sample_rate
+    window = audio[: int(WINDOW * rate)][None]
+    _, (frames,) = model.forward(
+        input_signal=window, input_signal_length=torch.tensor([window.shape[1]]).to(audio.device)
+    )
+    hop = round(model.cfg.preprocessor.window_stride * rate)
+    frame = hop * round(window.shape[1] / hop / int(frames))  # samples: that many hops, a whole number
+    size, step, count = (int(seconds * rate / frame) for seconds in (WINDOW, WINDOW - OVERLAP, len(audio) / rate))
+    # The last is as long as the others: it has more of the one before.
+    starts = [*range(0, count - size, step), count - size]
+    outputs = []
+    for first in range(0, len(starts), TOGETHER):
+        some = starts[first : first + TOGETHER]
+        parts = [audio[start * frame : (start + size) * frame if start < starts[-1] else None] for start in some]
+        lengths = torch.tensor([len(part) for part in parts], device=audio.device)
+        padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        encoded, frames = model.forward(input_signal=padded, input_signal_length=lengths)
+        outputs += [output[:, :length] for output, length in zip(encoded, frames.tolist(), strict=True)]
+    return starts, outputs
+
+
+def _join(starts: list[int], outputs: list[torch.Tensor]) -> torch.Tensor:
+    """One encoder output [D, T] of those of windows, each cut where it is most like the next.
+
+    At a frame that is heard by both alike a word is in both or in none; a second of each at its ends is left out, where
+    it does not know what comes before or after.
+    """
+    parts, begin = [], 0
+    for (start, output), (following, next_output) in itertools.pairwise(zip(starts, outputs, strict=True)):
+        shared = start + output.shape[1] - following
+        here, there = output[:, -shared:], next_output[:, :shared]
+        apart = (here - there).square().sum(0)
+        apart = torch.nn.functional.avg_pool1d(apart[None, None], 3, 1, 1)[0, 0]  # over three frames
+        margin = shared // 5
+        cut = following + margin + int(apart[margin : shared - margin].argmin())
+        parts.append(output[:, begin - start : cut - start])
+        begin = cut
+    return torch.cat([*parts, outputs[-1][:, begin - starts[-1] :]], dim=1)
 
 
 def _warm_up(model, audio: torch.Tensor, lengths: torch.Tensor, device: str) -> None:
@@ -143,7 +269,7 @@ def _warm_up(model, audio: torch.Tensor, lengths: torch.Tensor, device: str) -> 
 
 def _search(model, audio: torch.Tensor, lengths: torch.Tensor) -> list[str]:
     try:
-        encoded, encoded_lengths = model.forward(input_signal=audio, input_signal_length=lengths)
+        encoded, encoded_lengths = _encode(model, audio, lengths)
         found = model.decoding.rnnt_decoder_predictions_tensor(encoded, encoded_lengths)
         return [(best[0] if isinstance(best, list) else best).text for best in found]
     except torch.OutOfMemoryError:
@@ -156,8 +282,8 @@ def _search(model, audio: torch.Tensor, lengths: torch.Tensor) -> list[str]:
     return first + _search(model, audio[half:, : longest[1]], lengths[half:])
 
 
-def _resume(progress: Path | None, ids: list[str], batch_size: int) -> list[dict]:
-    """What `progress` has of whole batches, in this order of utterances; of anything else nothing is taken over."""
+def _resume(progress: Path | None, ids: list[str], ends: list[int]) -> list[dict]:
+    """What `progress` has of the batches with these `ends` in this order of utterances; nothing of anything else."""
     if progress is None or not progress.is_file():
         return []
     rows = []
@@ -167,7 +293,7 @@ def _resume(progress: Path | None, ids: list[str], batch_size: int) -> list[dict
             rows.append({"id": row["id"], "pred_text": str(row["pred_text"]), "seconds": float(row["seconds"])})
         except (ValueError, TypeError, LookupError):  # a line that was cut off, or of something else
             break
-    rows = rows[: len(rows) if len(rows) == len(ids) else len(rows) // batch_size * batch_size]
+    rows = rows[: max(end for end in ends if end <= len(rows))]
     if [row["id"] for row in rows] != ids[: len(rows)]:
         rows = []
     files.write_jsonl(progress, rows)

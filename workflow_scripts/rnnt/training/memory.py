@@ -197,6 +197,13 @@ def noise(step, utterances: int, seconds: float, tokens: int) -> dict[str, torch
     }
 
 
+def of_call(model: torch.nn.Module, call: Callable[[], object]) -> int:
+    """Bytes of the tensors that `call` makes on the model's device, at the peak."""
+    with _account(model) as account:
+        call()
+    return account.peak
+
+
 def _account(step) -> _LiveTensors | _CudaAllocator:
     """Within it, `now()` is the memory in tensors made since, in bytes; after it, `peak` is the most there was."""
     return _CudaAllocator() if next(step.parameters()).is_cuda else _LiveTensors()
