@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import nemo_files
 from arpa import arpa
@@ -210,6 +211,15 @@ def share_of_last_token(model):
         encoded, _, decoded, _ = legs.Transducer(model.eval(), "nemo").encode(**noise(model))
         tokens = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)[..., : model.tokenizer.vocab_size]
     return tokens.softmax(-1)[..., -1].mean().item()
+
+
+def test_an_architecture_with_a_ctc_head_is_built_as_a_hybrid(few, tmp_path, monkeypatch):
+    config = yaml.safe_load(models.architecture_file("contextnet_dummy").read_text()) | nemo_files.CTC
+    (tmp_path / "hybrid_dummy.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(models, "ARCHITECTURES", tmp_path)
+    model, done = train(few, tmp_path / "run", steps=1, architecture="hybrid_dummy")
+    assert type(model).__name__ == type(models.restore(done / "model.nemo")).__name__ == "EncDecHybridRNNTCTCBPEModel"
+    assert files.read_json(done / "leg.json")["ctc_weight"] == 0.3
 
 
 @pytest.mark.parametrize("weight", [None, 0.7, 0.0])
