@@ -170,12 +170,10 @@ def tokenizer_source(wildcards):
     return [] if section(dataset_of(wildcards), "tokenizer")["source"] == "train" else base_model(wildcards)
 
 
-def text_of_base_model(wildcards):
-    """What of the text a pretrained model's tokenizer is held against: nothing where there is no such model."""
-    if not section(wildcards.dataset, "model")["init_from"]:
-        return ""
-    text = section(wildcards.dataset, "text")
-    return f"--language {text['language']} --case {text['case']}"
+def language_of_tokenizer(wildcards):
+    """The language that a pretrained model's tokenizer has to spell, where it is taken."""
+    taken = section(wildcards.dataset, "tokenizer")["source"] != "train"
+    return option("language", taken and section(wildcards.dataset, "text")["language"])
 
 
 def option(name, value):

@@ -36,12 +36,14 @@ rule build_tokenizer:
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         take_from=lambda w, input: option("take-from", nemo_file(input.take_from)),
         extension=lambda w: "--extend" if section(w.dataset, "tokenizer")["source"] == "extend" else "",
-        text=text_of_base_model,
+        language=language_of_tokenizer,
+        case=lambda w: section(w.dataset, "text")["case"],
         reinitialize=lambda w: ("--reinitialize-decoder" if section(w.dataset, "model")["reinitialize_decoder"] else ""),
         folder=lambda w, output: Path(output.model).parent,
     shell:
         "python {input.script} --manifest {input.manifest:q} --vocab-size {params.vocab_size}"
-        " {params.base_model} {params.take_from} {params.extension} {params.text} {params.reinitialize}"
+        " {params.base_model} {params.take_from} {params.extension} {params.language} --case {params.case}"
+        " {params.reinitialize}"
         " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"
 
 
@@ -60,10 +62,10 @@ rule check_tokenizer:
         "../envs/light.yaml"
     params:
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
-        language=lambda w: section(w.dataset, "text")["language"],
+        language=language_of_tokenizer,
     shell:
         "python {input.script} --manifests {input.manifests:q} --tokenizer {input.tokenizer:q} {params.base_model}"
-        " --language {params.language}"
+        " {params.language}"
         " --label {wildcards.dataset} --log {log:q} --output {output.check:q}"
 
 

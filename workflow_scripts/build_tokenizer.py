@@ -14,7 +14,7 @@ def parser():
     p.add_argument("--vocab-size", type=int, required=True, help="tokens to train, the unknown token among them")
     p.add_argument("--take-from", type=Path, help=".nemo file whose tokenizer to take instead of training one")
     p.add_argument("--extend", action="store_true", help="add the characters of the text that no token has")
-    p.add_argument("--language", default="en", help="of the text, for a model's tokenizer that has several")
+    p.add_argument("--language", help="of the text, BCP 47, for a model's tokenizer of several; default: its first")
     p.add_argument("--case", choices=["lower", "keep"], default="keep", help="of the text, for a model that knows both")
     p.add_argument("--base-model", type=Path, help=".nemo file that training starts from: compare its tokenizer")
     p.add_argument("--reinitialize-decoder", action="store_true", help="decoder and joint are drawn anew")

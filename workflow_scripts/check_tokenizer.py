@@ -11,7 +11,7 @@ def parser():
     p.add_argument("--manifests", type=Path, nargs="+", required=True, help="manifest of each split")
     p.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.model")
     p.add_argument("--base-model", type=Path, help=".nemo file that training starts from: compare its tokenizer")
-    p.add_argument("--language", default="en", help="of the text, for a model's tokenizer that has several")
+    p.add_argument("--language", help="of the text, BCP 47, for a model's tokenizer of several; default: its first")
     p.add_argument("--output", type=Path, required=True, help="JSON file to write")
     return p
 

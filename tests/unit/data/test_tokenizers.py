@@ -306,5 +306,7 @@ def test_an_aggregate_tokenizer_spells_in_the_language_of_the_text_with_the_mode
     assert done.returncode == 0, done.stderr
     done = build(tmp_path, TEXTS, ["one"], *options, "--language", "fr")
     assert done.returncode == 1 and "its tokenizer has no text.language fr: it has es, en, pt-BR" in done.stderr
+    done = build(tmp_path, TEXTS, ["one"], "--vocab-size", 32, "--base-model", base, "--reinitialize-decoder")
+    assert done.returncode == 0, "a new tokenizer of whatever language"
     done = build(tmp_path, TEXTS, ["one"], *options, "--extend")
     assert done.returncode == 1 and "aggregate tokenizer, which can't be extended" in done.stderr

@@ -1,5 +1,6 @@
 """Every kind of transducer that people fine-tune, through zero-shot search, training across a kill, and evaluation."""
 
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,6 +270,15 @@ def test_the_ctc_head_s_memory_is_in_what_is_measured(bases):
     assert taken[0.3].gradients > taken[0.0].gradients
     predicted = taken[0.3].gradients + sum(memory.of_batch(taken[0.3], Bucket(np.arange(8), 1, 8, 5.0, 20)))
     assert predicted == pytest.approx(memory.try_batch(step, Bucket(np.arange(8), 1, 8, 5.0, 20), "fp32", 0), rel=0.25)
+
+
+def test_measuring_a_streaming_model_leaves_the_look_ahead_that_training_draws_alone(bases):
+    step = legs.Transducer(models.restore(bases("streaming")), "fused")
+    before = random.getstate()
+    memory.measure(step, "adamw_torch", 1.0, 5, "fp32")
+    assert random.getstate() == before
+    step.train()(**noise(step.model))
+    assert random.getstate() != before, "it draws"
 
 
 @pytest.mark.parametrize("name, device, transducer, message", [
