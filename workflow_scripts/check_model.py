@@ -26,6 +26,10 @@ def main(args):
         family = families.of_architecture(models.architecture_file(args.architecture))
     families.check_training(family, args.transducer, args.ctc_weight)
     families.check_search(family, args.beam)
+    if family.interctc:
+        console.log.warning(
+            "the model's configuration has CTC losses of intermediate layers (interctc): training here leaves them out"
+        )
     console.log.info("%s; searches: %s", family.describe(), ", ".join(family.searches))
     files.write_json(args.output, {**family._asdict(), "searches": family.searches})
 

@@ -42,7 +42,8 @@ def main(args):
     torch.set_num_threads(args.threads - workers)
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
-    settings = decoding.set_search(model, args.search, args.lm, args.training_texts)
+    tokenizer = args.tokenizer / "tokenizer.model"
+    settings = decoding.set_search(model, args.search, args.lm, args.training_texts, tokenizer)
     alone = decoding.depends_on_batch(model)
     batch_size = 1 if alone else args.batch_size
     if alone:
@@ -57,7 +58,7 @@ def main(args):
         texts, seconds = decoding.transcribe(
             model,
             args.manifest,
-            args.tokenizer / "tokenizer.model",
+            tokenizer,
             Path(cache),
             batch_size,
             device,

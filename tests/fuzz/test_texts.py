@@ -14,7 +14,7 @@ from conftest import ROOT
 from mutations import ODD, check_cleaned, check_message, damaged, in_time, never_worse
 from rnnt import config, configfile
 from rnnt.corpora import glm
-from rnnt.data import tokenizers, transcripts
+from rnnt.data import families, tokenizers, transcripts
 from rnnt.errors import UserError
 from rnnt.evaluation import language_model, sclite
 
@@ -174,7 +174,7 @@ def test_language_tags(text, language):
 @given(data=st.data())
 def test_model_files(folder, models, data):
     (folder / "x.nemo").write_bytes(data.draw(damaged(*models)))
-    for reader in (tokenizers.from_nemo, tokenizers.joint_outputs, tokenizers.check_nemo):
+    for reader in (tokenizers.from_nemo, tokenizers.joint_outputs, tokenizers.check_nemo, families.of_nemo):
         never_worse(reader, folder / "x.nemo", names=[folder / "x.nemo"])
 
 
@@ -184,12 +184,16 @@ def models(tmp_path_factory):
     import io
     import tarfile
 
+    single = b"tokenizer:\n  type: bpe\n  dir: tok\njoint: {num_classes: 8}\nloss: {loss_name: tdt}\n"
+    several = (
+        b"tokenizer: {type: agg, langs: {en: {model_path: 'nemo:0a1b_tokenizer.model'}}}\naux_ctc: {decoder: {}}\n"
+    )
     made = []
-    for mode in ("w", "w:gz"):
+    for mode, of_model in (("w", single), ("w:gz", single), ("w", several)):
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode=mode) as archive:
             for name, content in (
-                ("./model_config.yaml", b"tokenizer:\n  type: bpe\n  dir: tok\njoint: {num_classes: 8}\n"),
+                ("./model_config.yaml", of_model),
                 ("./model_weights.ckpt", bytes(200)),
                 ("./0a1b_tokenizer.model", tokenizers.train(["one two three four", "five six seven"], 20)),
             ):

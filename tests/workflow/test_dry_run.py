@@ -278,6 +278,36 @@ def test_a_pretrained_name_is_downloaded_once_and_a_file_is_used_where_it_lies(c
     assert "fetch_base_model" not in done.stdout + done.stderr and "mine.nemo" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("source", ["extend", "model", "train"])
+def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_the_training(checkout, source):
+    (checkout / "overlay.yaml").write_text(
+        f"model: {{init_from: mine.nemo, reinitialize_decoder: true}}\ntokenizer: {{source: {source}}}\n"
+        "text: {language: de, case: keep}\ntraining: {ctc_weight: 0, transducer: nemo}\n"
+        "evaluation: {beam: {strategy: maes}}\n"
+    )
+    (checkout / "mine.nemo").write_bytes(b"x")
+    arguments = ("--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")
+    done = snakemake(checkout, "--dry-run", *arguments)
+    commands = {
+        script: [
+            line for line in (done.stdout + done.stderr).splitlines() if f"python workflow_scripts/{script}.py" in line
+        ]
+        for script in ("build_tokenizer", "check_tokenizer", "check_model", "train_leg")
+    }
+    (built,), (checked,), (model,) = (commands[name] for name in ("build_tokenizer", "check_tokenizer", "check_model"))
+    assert ("--take-from mine.nemo" in built) is (source != "train") and ("--extend" in built) is (source == "extend")
+    assert "--language de --case keep" in built and "--language de" in checked
+    for part in ("--base-model mine.nemo", "--beam maes", "--transducer nemo", "--ctc-weight 0 "):
+        assert part in model
+    assert all('"ctc_weight":0' in command for command in commands["train_leg"])
+    (checkout / "overlay.yaml").write_text("training: {transducer: nemo}\n")
+    done = snakemake(checkout, "--dry-run", *arguments)
+    commands = [
+        line for line in (done.stdout + done.stderr).splitlines() if "python workflow_scripts/train_leg.py" in line
+    ]
+    assert len(commands) == 3 and not any("ctc_weight" in line for line in commands), "trained again for nothing"
+
+
 def test_the_slurm_profile_is_accepted(checkout):
     done = snakemake(checkout, "--dry-run", "--workflow-profile", "profiles/slurm")
     assert done.returncode == 0, done.stderr

@@ -37,9 +37,9 @@ def test_the_language_model_pulls_the_hypotheses_towards_its_spelling(prepared, 
     shares = {}
     for weight in (None, 0.0, 2.0):
         search = {"strategy": strategy, "beam_size": 4, "lm_weight": weight}
-        given = (lm, prepared / "train.jsonl") if weight is not None else ()
-        settings = decoding.set_search(model, search, *given)
         tokens = prepared / "tokenizer/tokenizer.model"
+        given = (lm, prepared / "train.jsonl", tokens) if weight is not None else ()
+        settings = decoding.set_search(model, search, *given)
         texts, _ = decoding.transcribe(model, prepared / "test.jsonl", tokens, tmp_path, 3, "cpu", 0, "")
         said = [pair for text in texts for pair in itertools.pairwise(text)]
         shares[weight] = texts, sum(pair in known for pair in said) / len(said)
@@ -73,7 +73,7 @@ def test_a_model_of_another_tokenizer_of_the_same_size_is_refused(prepared, mode
     path = arpa(tmp_path / "other.arpa", [other.encode(row["text"][::-1]) for row in rows], 24)
     search = {"strategy": "malsd_batch", "beam_size": 2, "lm_weight": 0.3}
     with pytest.raises(UserError, match="worse than chance .* is it of another tokenizer"):
-        decoding.set_search(model, search, path, prepared / "train.jsonl")
+        decoding.set_search(model, search, path, prepared / "train.jsonl", prepared / "tokenizer/tokenizer.model")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,16 @@ def card_of(rows=(ROW,), source=LOCAL, leg=LEG, form=None, **others):
     return model_card.write("speech", leg, SUMMARY, SHARED, list(rows), sections(source, **others), form=form)
 
 
+def test_the_card_says_what_kind_of_model_it_is_and_what_of_it_was_not_tried():
+    plain = card_of()
+    assert "An RNN-T (transducer) model of NVIDIA NeMo" in plain and "stream" not in plain and "CTC head" not in plain
+    leg = {**LEG, "family": "cache-aware streaming TDT (transducer) model with a CTC head", "ctc_weight": 0.3}
+    card = card_of(leg=leg)
+    assert f"A {leg['family']} of NVIDIA NeMo" in card
+    assert "trained and tested offline, each utterance as a whole" in card and "left untrained" not in card
+    assert "Its CTC head was left untrained" in card_of(leg={**leg, "ctc_weight": 0.0})
+
+
 def results(content):
     """The card's metadata loaded back by huggingface_hub, and its results by split."""
     card = huggingface_hub.ModelCard(content)

@@ -31,6 +31,7 @@ class Family(NamedTuple):
     stateless: bool  # the prediction network: an embedding of the last tokens, no LSTM
     hat: bool  # the joint network: a sigmoid of its own for the blank (Variani et al. 2020, arXiv 2003.07705)
     ctc_weight: float | None  # of the loss, of the CTC head; None where there is no head
+    interctc: bool  # the CTC head computes a loss of the encoder's layers in between too
     streaming: bool  # a cache-aware encoder, of limited look-ahead
     prompt: bool  # wants the language of each utterance
 
@@ -76,6 +77,7 @@ def of(config: dict) -> Family:
         stateless=str(section("decoder").get("_target_")).endswith("StatelessTransducerDecoder"),
         hat=str(section("joint").get("_target_")).endswith("HATJoint"),
         ctc_weight=float(weight) if section("aux_ctc") and isinstance(weight, int | float) else None,
+        interctc=bool(section("interctc").get("loss_weights")),
         streaming=section("encoder").get("att_context_style") == "chunked_limited",
         prompt=name.endswith("WithPrompt") or bool(section("model_defaults").get("initialize_prompt_feature")),
     )

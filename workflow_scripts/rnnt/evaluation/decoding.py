@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from rnnt import config, console, files
-from rnnt.data import families
+from rnnt.data import families, tokenizers
 from rnnt.errors import UserError
 from rnnt.evaluation import language_model
 from rnnt.training import batching, memory, models
@@ -25,12 +25,15 @@ SMALL = 300.0  # seconds of audio in a batch that fit any memory in which the mo
 SCORES = 8  # fp32 copies of the scores of full attention that are there at a time
 
 
-def set_search(model, search: dict, lm: Path | None = None, training_text: Path | None = None) -> dict:
+def set_search(
+    model, search: dict, lm: Path | None = None, training_text: Path | None = None, tokenizer: Path | None = None
+) -> dict:
     """Make `model` (NeMo) decode with `search`, the `greedy` or `beam` section of the configuration.
 
     Returns the settings for the metrics file. What is not set here is NeMo's default, whatever the model was saved
     with: the same search for every model of the table. `lm` is an ARPA file for n-gram fusion; the manifest
-    `training_text` shows whether it speaks of the model's tokens (rnnt/evaluation/language_model.py).
+    `training_text`, spelt by the SentencePiece model `tokenizer`, shows whether it speaks of the model's tokens
+    (rnnt/evaluation/language_model.py).
     Raises UserError when the search does not work with the model, when the beam is wider than the vocabulary, and when
     the file is not of it.
     """
@@ -64,7 +67,8 @@ def set_search(model, search: dict, lm: Path | None = None, training_text: Path 
     if lm and training_text:
         computer = model.decoding.decoding.decoding_computer
         fused = computer.fusion_models[0] if strategy == "malsd_batch" else computer.ngram_lm_batch
-        perplexity = language_model.check_tokens(fused, lm, model.tokenizer.tokenizer, training_text)
+        processor = tokenizers.load(tokenizer.read_bytes())
+        perplexity = language_model.check_tokens(fused, lm, processor, training_text)
         console.log.info("%s: perplexity %.1f per token of the training text", lm.name, perplexity)
     return settings
 

@@ -68,9 +68,14 @@ def restore(path: str | Path):
     from nemo.collections.asr.models import ASRModel
 
     try:
-        return ASRModel.restore_from(str(path), map_location="cpu")
+        model = ASRModel.restore_from(str(path), map_location="cpu")
     except Exception as error:
         raise UserError(f"{path}: NeMo can't restore it ({type(error).__name__}: {_first_line(error)})") from None
+    if model.tokenizer_type == "agg":
+        # NeMo leaves the space before the first word, which is an error to a count of characters.
+        to_text = model.tokenizer.ids_to_text
+        model.tokenizer.ids_to_text = lambda ids: to_text(ids).removeprefix(" ")
+    return model
 
 
 def family(model) -> families.Family:
