@@ -134,10 +134,10 @@ def test_windows_are_cut_where_both_hear_the_same():
     torch.manual_seed(1)
     whole = torch.randn(4, 600)
     outputs = [whole[:, start : start + 250] + 0.1 * torch.randn(4, 250) for start in (0, 188, 350)]
-    outputs[0][:, 200:203] = outputs[1][:, 12:15] = whole[:, 200:203]
+    outputs[0][:, 215:218] = outputs[1][:, 27:30] = whole[:, 215:218]
     joined = decoding._join([0, 188, 350], outputs)
-    assert torch.equal(joined[:, 200:203], whole[:, 200:203]) and joined.shape == whole.shape
-    assert torch.equal(joined[:, :201], outputs[0][:, :201]) and torch.equal(joined[:, 202:300], outputs[1][:, 14:112])
+    assert torch.equal(joined[:, 215:218], whole[:, 215:218]) and joined.shape == whole.shape
+    assert torch.equal(joined[:, :216], outputs[0][:, :216]) and torch.equal(joined[:, 217:300], outputs[1][:, 29:112])
 
 
 def recording(folder, prepared, seconds):
