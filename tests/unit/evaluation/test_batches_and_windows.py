@@ -15,6 +15,7 @@ from rnnt import console, files
 from rnnt.data import families, manifests
 from rnnt.evaluation import decoding
 from rnnt.training import memory, models
+from speaking import made_to_speak
 
 # Those with prompts are refused.
 FAMILIES = sorted(nemo_files.FAMILIES.keys() - {"prompt", "prompt hybrid"})
@@ -32,28 +33,6 @@ def bases(prepared, tmp_path_factory):
         return made[name]
 
     return base
-
-
-def made_to_speak(model, prepared):
-    """The model with other weights of its joint: tokens and blanks depend on what it hears."""
-    samples, _ = soundfile.read(manifests.read(prepared / "train.jsonl")[0]["audio_filepath"], dtype="float32")
-    audio = torch.tensor(samples)[None]
-    model.joint.set_fuse_loss_wer(False)
-    tokens, bias = model.tokenizer.vocab_size, model.joint.joint_net[-1].bias
-    with torch.no_grad():
-        model.eval().joint.enc.weight *= 10
-        model.joint.joint_net[-1].weight *= 3
-        for token in range(tokens):
-            text = model.tokenizer.ids_to_text([token])
-            bias[token] -= 1000 * (not text.strip() or "⁇" in text)  # else many texts were empty
-        encoded, _ = model.forward(input_signal=audio, input_signal_length=torch.tensor([audio.shape[1]]))
-        decoded, *_ = model.decoder(targets=torch.zeros(1, 0, dtype=torch.long), target_length=torch.tensor([0]))
-        logits = model.joint(encoder_outputs=encoded, decoder_outputs=decoded)[0, :, 0]
-        if models.family(model).hat:
-            model.joint.blank_pred[-2].bias -= 1
-        else:
-            bias[tokens] += (logits[:, :tokens].amax(1) - logits[:, tokens]).median()
-    return model
 
 
 def transcribe(model, manifest, prepared, cache, batch_size):
@@ -155,10 +134,10 @@ def test_windows_are_cut_where_both_hear_the_same():
     torch.manual_seed(1)
     whole = torch.randn(4, 600)
     outputs = [whole[:, start : start + 250] + 0.1 * torch.randn(4, 250) for start in (0, 188, 350)]
-    outputs[0][:, 200:203] = outputs[1][:, 12:15] = whole[:, 200:203]
+    outputs[0][:, 215:218] = outputs[1][:, 27:30] = whole[:, 215:218]
     joined = decoding._join([0, 188, 350], outputs)
-    assert torch.equal(joined[:, 200:203], whole[:, 200:203]) and joined.shape == whole.shape
-    assert torch.equal(joined[:, :201], outputs[0][:, :201]) and torch.equal(joined[:, 202:300], outputs[1][:, 14:112])
+    assert torch.equal(joined[:, 215:218], whole[:, 215:218]) and joined.shape == whole.shape
+    assert torch.equal(joined[:, :216], outputs[0][:, :216]) and torch.equal(joined[:, 217:300], outputs[1][:, 29:112])
 
 
 def recording(folder, prepared, seconds):
