@@ -75,7 +75,7 @@ rule build_manifest:
         " --output {output.manifest:q} --summary {output.summary:q}"
 
 
-rule compare_splits:
+checkpoint compare_splits:
     """Find what a data set's splits share; a recording that is tested on must not be trained on."""
     input:
         manifests=lambda w: manifest_files(own_splits(w.dataset)),

@@ -37,6 +37,7 @@ rule make_dataset_table:
         splits=lambda w: summaries(w.dataset),
         interim=lambda w: all_interim_metrics(w.dataset),
         tracked=lambda w: tracked(w.dataset),
+        family="results/{dataset}/tokenizer/model.json",
         script="workflow_scripts/make_wer_table.py",
     output:
         csv="results/{dataset}/wer_table.csv",
@@ -61,6 +62,7 @@ rule make_wer_table:
         splits=[path for name in config["datasets"] for path in summaries(name)],
         interim=all_interim_metrics(),
         tracked=tracked(),
+        families=[f"results/{name}/tokenizer/model.json" for name in config["datasets"]],
         comparisons="results/comparisons.csv",
         base_models=lambda w: base_models(),
         script="workflow_scripts/make_wer_table.py",

@@ -47,7 +47,7 @@ rule build_tokenizer:
         " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"
 
 
-rule check_tokenizer:
+checkpoint check_tokenizer:
     """Check how the tokenizer spells the transcripts of every split; its own rule, so that a new test trains nothing."""
     input:
         manifests=lambda w: manifests(w.dataset),
@@ -79,6 +79,8 @@ rule check_model:
         family="results/{dataset}/tokenizer/model.json",
     log:
         "logs/{dataset}/check_model.log",
+    # First of all. It is no input of the training, which looks at the same: where it runs again, that need not.
+    priority: 10
     conda:
         "../envs/light.yaml"
     params:

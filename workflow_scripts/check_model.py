@@ -31,7 +31,14 @@ def main(args):
             "the model's configuration has CTC losses of intermediate layers (interctc): training here leaves them out"
         )
     console.log.info("%s; searches: %s", family.describe(), ", ".join(family.searches))
-    files.write_json(args.output, {**family._asdict(), "searches": family.searches})
+    files.write_json(
+        args.output,
+        {
+            **family._asdict(),
+            "ctc_weight": args.ctc_weight if args.ctc_weight is not None else family.ctc_weight,
+            "searches": family.searches,
+        },
+    )
 
 
 if __name__ == "__main__":

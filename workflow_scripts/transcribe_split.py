@@ -50,7 +50,8 @@ def main(args):
         console.log.warning("%s: each utterance is decoded alone", alone)
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
-    key = progress_key(leg["fingerprint"], settings, args.manifest, batch_size, args.hypotheses)
+    heard = {**settings, **decoding.long_form([entry["duration"] for entry in entries])}
+    key = progress_key(leg["fingerprint"], heard, args.manifest, batch_size, args.hypotheses)
     progress = args.progress / f"{key}.jsonl" if args.progress else None
     if progress:
         progress.parent.mkdir(parents=True, exist_ok=True)

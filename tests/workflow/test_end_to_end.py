@@ -304,6 +304,28 @@ def test_another_test_split_is_decoded_alone(run):
     assert "results/recordings/manifests/overlap.json" in again and "results/wer_table.csv" in again
 
 
+def test_what_changes_beside_a_new_test_split_is_done_in_the_same_run(run, tmp_path):
+    """The looks at the new split hide from Snakemake what else is to be done, until they are over."""
+    folder = shutil.copytree(run, tmp_path / "checkout")
+    (folder / "both.yaml").write_text(
+        "datasets: {digits: {splits: {test_other: validation}, training: {learning_rate: 0.001}}}\n"
+        "filter: {allow_overlap: true}\n"
+    )
+    config = ["tests/config/tiny.yaml", "both.yaml"]
+    done = snakemake(folder, "--cores", "2", "results/wer_table.csv", config=config)
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        files.read_json(place / "results/digits/checkpoints/leg_2/leg.json")["fingerprint"] for place in (run, folder)
+    )
+    assert before != after
+    decoded = [
+        files.read_sealed(folder / f"results/digits/evaluation/leg_2/beam/{split}.json")
+        for split in ("test", "test_other")
+    ]
+    assert [metrics["checkpoint"]["fingerprint"] for metrics in decoded] == 2 * [after]
+    assert planned(folder, "both.yaml") == []
+
+
 def test_the_model_s_config_is_part_of_what_training_depends_on(run):
     path = run / "config/models/contextnet_dummy.yaml"
     text = path.read_text()

@@ -5,6 +5,7 @@ Everything here is known without NeMo: before anything is trained.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,13 +71,15 @@ def of(config: dict) -> Family:
         return found
 
     weight = section("aux_ctc").get("ctc_loss_weight", 0.5)  # NeMo's default
+    known = type(weight) in (int, float) and 0 <= weight < 1
     name = str(config.get("target") or CLASSES["aux_ctc" in config]).rpartition(".")[2]
     return Family(
         name=name,
         loss={"tdt": "tdt", "multiblank_rnnt": "multiblank"}.get(str(section("loss").get("loss_name")), "rnnt"),
         stateless=str(section("decoder").get("_target_")).endswith("StatelessTransducerDecoder"),
         hat=str(section("joint").get("_target_")).endswith("HATJoint"),
-        ctc_weight=float(weight) if section("aux_ctc") and isinstance(weight, int | float) else None,
+        # Of any other the check of the training knows.
+        ctc_weight=None if not section("aux_ctc") else float(weight) if known else math.nan,
         interctc=bool(section("interctc").get("loss_weights")),
         streaming=section("encoder").get("att_context_style") == "chunked_limited",
         prompt=name.endswith("WithPrompt") or bool(section("model_defaults").get("initialize_prompt_feature")),
@@ -85,7 +88,10 @@ def of(config: dict) -> Family:
 
 def of_nemo(path: str | Path) -> Family:
     """The family of the model in a `.nemo` file. Raises UserError when that is none, or none that is known here."""
-    family = of(tokenizers.nemo_config(path))
+    return _known(of(tokenizers.nemo_config(path)), path)
+
+
+def _known(family: Family, path: str | Path) -> Family:
     if family.prompt:
         raise UserError(
             f"{path}: a model with prompts ({family.name}): it wants to be told the language of each utterance, which "
@@ -97,14 +103,14 @@ def of_nemo(path: str | Path) -> Family:
 
 
 def of_architecture(path: Path) -> Family:
-    """The family of a model config. Raises UserError when it is no YAML mapping."""
+    """The family of a model config. Raises UserError when it is no YAML mapping, or of none that is known here."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: no YAML, UTF-8: {str(error).splitlines()[0]}") from None
+    except tokenizers.NO_YAML:
+        config = None
     if not isinstance(config, dict):
-        raise UserError(f"{path}: no YAML mapping: it takes a NeMo model config")
-    return of(config)
+        raise UserError(f"{path}: no YAML mapping, UTF-8: it takes a NeMo model config")
+    return _known(of(config), path)
 
 
 def check_search(family: Family, strategy: str) -> None:
@@ -124,6 +130,11 @@ def check_training(family: Family, transducer: str, ctc_weight: float | None, de
     """
     if ctc_weight is not None and family.ctc_weight is None:
         raise UserError("training.ctc_weight: the model has no CTC head: set it to null")
+    if ctc_weight is None and family.ctc_weight is not None and math.isnan(family.ctc_weight):
+        raise UserError(
+            "training.ctc_weight: aux_ctc.ctc_loss_weight of the model is no share of its loss, a number of at least 0 "
+            "and less than 1: set the key to one"
+        )
     fused = "fused" if family.loss == "tdt" and not family.hat else None
     if transducer == "fused" and (family.hat or family.loss == "multiblank"):
         raise UserError(

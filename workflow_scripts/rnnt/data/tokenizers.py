@@ -22,6 +22,10 @@ CASED = 0.01  # share of a model's tokens with upper case: some that write none 
 NORMAL, UNUSED = 1, 5  # kinds of pieces in SentencePiece's models
 
 
+# What the parser raises for: the 30th of February, `!!bool x`, `!!timestamp x`, "[" a thousand times.
+NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+
+
 def train(texts: list[str], vocab_size: int) -> bytes:
     """Train a BPE model (Sennrich et al. 2016; SentencePiece) with every character covered; its serialised bytes.
 
@@ -184,8 +188,7 @@ def nemo_config(path: str | Path) -> dict:
     """The model's configuration in a `.nemo` archive. Raises UserError when it is no whole archive."""
     try:
         config = yaml.safe_load(_read(path, "model_config.yaml"))
-    # The 30th of February, `!!bool x`, `!!timestamp x`, "[" a thousand times.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+    except NO_YAML:
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{path}: model_config.yaml in it is no YAML mapping, UTF-8: copy or download the file again")

@@ -122,12 +122,12 @@ def transcribe(
     batch is written to `progress` as it comes, and a restart with the same file goes on behind the last whole batch.
     """
     dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, cache)
-    plain = dataset.with_format(None)
-    order = sorted(range(len(dataset)), key=lambda index: -plain[index]["duration"])
+    ids, durations = (dataset.with_format(None)[column][:] for column in ("id", "duration"))
+    order = sorted(range(len(dataset)), key=lambda index: -durations[index])
     model = model.to(device).eval()
-    sizes = batch_sizes(model, [plain[index]["duration"] for index in order], batch_size, device)
+    sizes = batch_sizes(model, [durations[index] for index in order], batch_size, device)
     ends = list(itertools.accumulate(sizes, initial=0))
-    done = _resume(progress, [plain[index]["id"] for index in order], ends)
+    done = _resume(progress, [ids[index] for index in order], ends)
     texts, seconds = [row["pred_text"] for row in done], sum(row["seconds"] for row in done)
     loader = torch.utils.data.DataLoader(
         dataset,
@@ -135,11 +135,15 @@ def transcribe(
         collate_fn=batching.collate,
         num_workers=workers,
     )
+    largest = [0, 0]
     with torch.inference_mode(), console.bar(len(dataset), label, initial=len(done)) as shown:
         for number, batch in enumerate(loader):
             audio, lengths = batch["audio"].to(device), batch["audio_lengths"].to(device)
-            if number == 0:
+            # A search captures its CUDA graphs anew for more utterances, or longer ones, than it has seen.
+            grown = [max(pair) for pair in zip(largest, audio.shape, strict=True)]
+            if number == 0 or (device == "cuda" and grown != largest):
                 _warm_up(model, audio, lengths, device)
+            largest = grown
             _synchronize(device)
             started = time.perf_counter()
             found = _search(model, audio, lengths)
@@ -190,9 +194,16 @@ def attention_bytes(model, seconds: float) -> float:
 def _bytes_a_second(model) -> int:
     """What features and encoder take at their peak for a second of audio; of attention that is next to nothing."""
     rate, device = model.cfg.sample_rate, next(model.parameters()).device
-    noise, lengths = 0.1 * torch.randn(1, rate, device=device), torch.tensor([rate], device=device)
-    with torch.inference_mode():
+
+    def taken(seconds: int) -> int:
+        noise = 0.1 * torch.randn(1, seconds * rate, device=device)
+        lengths = torch.tensor([seconds * rate], device=device)
         return memory.of_call(model, lambda: model.forward(input_signal=noise, input_signal_length=lengths))
+
+    with torch.inference_mode():
+        taken(1)  # pays for what the libraries set up once
+        once = taken(1)
+        return max(taken(2) - once, 1)
 
 
 def _encode(model, audio: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -250,7 +261,7 @@ def _join(starts: list[int], outputs: list[torch.Tensor]) -> torch.Tensor:
 
 def _warm_up(model, audio: torch.Tensor, lengths: torch.Tensor, device: str) -> None:
     """The first call pays for what the libraries set up once; where CUDA graphs fail, the search does without."""
-    if device == "cuda":  # Graphs are captured for the largest batch, which is the first.
+    if device == "cuda":
         console.log.info("CUDA graphs of the search: %s", cuda_graphs(model, device))
     else:
         second = min(audio.shape[1], model.cfg.sample_rate)

@@ -265,12 +265,18 @@ def _untouched(step) -> Iterator[None]:
     """Within it the model trains; after it gradients are gone, batch norm and random state as they were."""
     training = step.training
     statistics = models.BatchNormStatistics(step)
+    loss = step.model.loss._loss
+    omega = getattr(loss, "omega", None)
+    if omega:
+        loss.omega = 0.0  # of TDT's two losses the larger
     state = random.getstate()  # a streaming encoder draws its look-ahead from it
     with torch.random.fork_rng():
         step.train()
         try:
             yield
         finally:
+            if omega:
+                loss.omega = omega
             step.zero_grad()
             step.train(training)
             statistics.restore()

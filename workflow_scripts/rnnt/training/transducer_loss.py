@@ -26,7 +26,7 @@ ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tan
 LOSSES = ("RNNTLossNumba", "TDTLossNumba", "TDTLossPytorch")  # NeMo's
 OF_LOSS = ("fastemit_lambda", "clamp", "durations", "sigma", "omega")
 
-_Options = namedtuple("_Options", "blank activation dropout fastemit_lambda clamp budget_bytes durations sigma")
+_Options = namedtuple("_Options", "blank activation dropout fastemit_lambda clamp budget_bytes durations sigma kernel")
 _Plan = namedtuple("_Plan", "dtype chunks seed options")
 
 
@@ -63,11 +63,12 @@ def fused_transducer_loss(
     durations = tuple(durations)
     if len({*durations}) < len(durations) or min(durations, default=0) < 0 or max(durations, default=1) < 1:
         raise ValueError(f"durations must be different numbers of frames, one of them above 0, not {durations}")
+    kernel = encoder_projected.is_cuda or bool(durations)
     if durations and omega > 0 and torch.rand(()) < omega:
         weight, bias = (None if x is None else x[: -len(durations)] for x in (weight, bias))
         durations = ()
     options = _Options(
-        blank, activation, dropout, fastemit_lambda, clamp, memory_budget_mib * 2**20, durations, sigma
+        blank, activation, dropout, fastemit_lambda, clamp, memory_budget_mib * 2**20, durations, sigma, kernel
     )  # fmt: skip
     losses = _FusedTransducer.apply(
         encoder_projected, prediction_projected, weight, bias,
@@ -123,6 +124,8 @@ def _uncovered(joint, loss):
     durations = getattr(loss._loss, "durations", [])
     if joint.num_extra_outputs != len(durations):
         return f"{joint.num_extra_outputs} extra outputs of the joint for {len(durations)} durations of the loss"
+    if durations and not {0, 1} <= {*durations}:
+        return f"durations without 0 and 1, {list(durations)}: no path fits some utterances"
     if joint.masking_prob > 0:
         return "masking of the prediction network (joint.masking_prob)"
     if joint.temperature != 1.0:
@@ -173,7 +176,9 @@ class _FusedTransducer(torch.autograd.Function):
             del joint
             losses = f.new_empty(len(frames), dtype=precise)
             planes = 12 + 2 * len(options.durations)
-            group = max(1, int(options.budget_bytes // (8 * planes * size[1] * size[2])))
+            # on a GPU its steps are so short that a few more utterances take no longer
+            room = options.budget_bytes * (8 if f.is_cuda else 1)
+            group = max(1, int(room // (8 * planes * size[1] * size[2])))
             for some in (slice(start, start + group) for start in range(0, len(frames), group)):
                 lengths = encoder_lengths[some], target_lengths[some]
                 # the masses take the place of the log-probabilities
@@ -195,8 +200,8 @@ class _FusedTransducer(torch.autograd.Function):
         f, g, weight, bias, label_index, blank_mass, label_mass, *duration_mass = ctx.saved_tensors
         options = ctx.plan.options
         first, last = lattice.bands(blank_mass + label_mass)
-        # NeMo clamps before the upstream gradient on CUDA, where alone it has TDT, and after it on the CPU
-        clamp_first = options.clamp > 0 and (f.is_cuda or options.durations)
+        # NeMo's kernels, and TDT has no other, clamp before the upstream gradient; its loop on a CPU after it
+        clamp_first = options.clamp > 0 and options.kernel
         with torch.autocast(f.device.type, enabled=False):
             joint = _Joint(f, g, weight, bias, ctx.plan)
             for b, start, stop, width in ctx.plan.chunks:
