@@ -336,6 +336,13 @@ def test_the_model_s_config_is_part_of_what_training_depends_on(run):
     assert planned(run) == []
 
 
+def test_what_the_check_of_the_model_looks_at_does_not_hide_what_it_changes(run):
+    (run / "search.yaml").write_text("datasets: {digits: {evaluation: {beam: {strategy: alsd}}}}\n")
+    assert "results/digits/evaluation/leg_2/beam/test.jsonl" in planned(run, "search.yaml")
+    (run / "step.yaml").write_text("datasets: {digits: {training: {transducer: nemo}}}\n")
+    assert any("results/digits/checkpoints" in name for name in planned(run, "step.yaml"))
+
+
 def test_a_repeated_interim_evaluation_trains_nothing_again(run):
     """Its temporary checkpoint is gone: the leg is exported anew from the run directory."""
     before = (run / "results/digits/runs/training.log").read_text()
