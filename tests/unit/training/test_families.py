@@ -15,7 +15,7 @@ from legs import difference, train, weights
 from rnnt import files
 from rnnt.data import families, manifests, tokenizers
 from rnnt.errors import UserError
-from rnnt.evaluation import decoding
+from rnnt.evaluation import decoding, suspects
 from rnnt.training import callbacks, legs, memory, models
 from rnnt.training.batching import Bucket
 
@@ -272,6 +272,23 @@ def test_the_ctc_head_s_memory_is_in_what_is_measured(bases):
     assert predicted == pytest.approx(memory.try_batch(step, Bucket(np.arange(8), 1, 8, 5.0, 20), "fp32", 0), rel=0.25)
 
 
+def test_what_is_drawn_in_training_makes_neither_a_suspect_nor_another_prediction(bases, few, tmp_path):
+    """omega, the share of a TDT's batches that get another loss, and sigma, which takes something off it."""
+    base = bases("fastconformer tdt")
+    tokenizers.write(tmp_path / "own", tokenizers.from_nemo(base))
+    losses, lattices = [], []
+    for omega, sigma in ((0.0, 0.0), (1.0, 0.5)):
+        step = legs.Transducer(models.restore(base), "fused")
+        loss = step.model.loss._loss
+        loss.omega, loss.sigma = omega, sigma
+        lattices.append(memory.measure(step, "adamw_torch", 2.0, 9, "fp32").lattice)
+        assert loss.omega == omega, "and training has it again"
+        paths = few / "train.jsonl", tmp_path / "own/tokenizer.model", tmp_path
+        rows, _ = suspects.measure(step.eval(), *paths, 4, "cpu", 0, None, "train")
+        losses.append([row["loss_per_token"] for row in rows])
+    assert losses[0] == losses[1] and lattices[0] == lattices[1]
+
+
 def test_measuring_a_streaming_model_leaves_the_look_ahead_that_training_draws_alone(bases):
     step = legs.Transducer(models.restore(bases("streaming")), "fused")
     before = random.getstate()
@@ -305,6 +322,27 @@ def test_a_model_of_another_kind_is_named(tmp_path, bases):
     other = nemo_files.changed(bases("contextnet"), tmp_path / "x.nemo", {"target": "nemo.x.EncDecCTCModelBPE"})
     with pytest.raises(UserError, match="x.nemo: holds a EncDecCTCModelBPE, an RNN-T BPE model is needed: Enc"):
         models.restore(other)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2, -0.1, float("nan"), "0.3", 10**400, None])
+def test_a_share_of_the_ctc_head_that_is_none_is_one_line_unless_the_key_gives_another(weight):
+    family = families.of({"target": "nemo.EncDecHybridRNNTCTCBPEModel", "aux_ctc": {"ctc_loss_weight": weight}})
+    with pytest.raises(UserError, match="^training.ctc_weight: aux_ctc.ctc_loss_weight of the model is no share"):
+        families.check_training(family, "fused", None)
+    families.check_training(family, "fused", 0.3)
+    assert family.describe().endswith("with a CTC head")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("a: !!bool x", "no YAML mapping"), ("a: !!timestamp x", "no YAML mapping"), ("[" * 2000, "no YAML mapping"),
+    ("- 1", "no YAML mapping"), ("target: nemo.EncDecCTCModelBPE", "holds a EncDecCTCModelBPE"),
+    ("model_defaults: {initialize_prompt_feature: true}", "a model with prompts"),
+])  # fmt: skip
+def test_a_model_config_of_one_s_own_that_is_none_is_one_line(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=f"mine.yaml: .*{message}") as error:
+        families.of_architecture(tmp_path / "mine.yaml")
+    assert "\n" not in str(error.value)
 
 
 def test_what_training_leaves_out_of_a_model_s_loss_is_told(bases, tmp_path):
