@@ -65,6 +65,34 @@ def prepared(speech, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bases(prepared, tmp_path_factory):
+    """The file of each family's model, with random weights, which emit plenty; made when it is asked for."""
+    import nemo_files
+    from rnnt.data import manifests
+
+    texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
+    made = {}
+
+    def base(name):
+        if name not in made:
+            made[name] = nemo_files.family(tmp_path_factory.mktemp("family"), name, texts)
+        return made[name]
+
+    return base
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For tensors so small that a second thread only waits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
 def pretrained(tmp_path_factory):
     """A small `.nemo` file in NVIDIA's form, with a tokenizer that is no other test's."""
     import nemo_files

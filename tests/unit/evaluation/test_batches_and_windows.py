@@ -21,20 +21,6 @@ from speaking import made_to_speak
 FAMILIES = sorted(nemo_files.FAMILIES.keys() - {"prompt", "prompt hybrid"})
 
 
-@pytest.fixture(scope="module")
-def bases(prepared, tmp_path_factory):
-    """The file of each family's model, made when it is asked for: random weights, which emit plenty."""
-    texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
-    made = {}
-
-    def base(name):
-        if name not in made:
-            made[name] = nemo_files.family(tmp_path_factory.mktemp("family"), name, texts)
-        return made[name]
-
-    return base
-
-
 def transcribe(model, manifest, prepared, cache, batch_size):
     tokenizer = prepared / "tokenizer/tokenizer.model"
     return decoding.transcribe(model, manifest, tokenizer, cache, batch_size, "cpu", workers=0, label="")[0]

@@ -34,20 +34,6 @@ def few(prepared, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def bases(prepared, tmp_path_factory):
-    """The file of each family's model, made when it is asked for."""
-    texts = [row["text"] for row in manifests.read(prepared / "train.jsonl")]
-    made = {}
-
-    def base(name):
-        if name not in made:
-            made[name] = nemo_files.family(tmp_path_factory.mktemp("family"), name, texts)
-        return made[name]
-
-    return base
-
-
 def hear(model, seconds=1.0):
     """What a model finds in a second of noise, and in half a second."""
     rate = model.cfg.sample_rate

@@ -23,13 +23,7 @@ DURATIONS = [(0, 1, 2, 3, 4), (0, 1, 2), (0, 1), (0, 1, 2, 4, 8)]
 LENGTHS = [([4, 3], [3, 2]), ([1], [0]), ([1, 6], [3, 0]), ([5, 1, 2], [0, 0, 0]), ([7, 1], [3, 1]), ([2], [4])]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def brute_force(case, sigma=0.0, activation="relu"):

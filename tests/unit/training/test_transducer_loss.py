@@ -22,14 +22,7 @@ from rnnt.errors import UserError
 from rnnt.training import lattice
 from rnnt.training.transducer_loss import fused_transducer_loss, nemo_joint_loss
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are tiny: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def brute_force(case, activation="relu"):
