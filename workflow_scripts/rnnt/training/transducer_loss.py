@@ -14,7 +14,7 @@ from collections import namedtuple
 from itertools import pairwise
 
 import torch
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from rnnt.errors import UserError
 from rnnt.training import lattice
@@ -23,8 +23,6 @@ from rnnt.training import lattice
 DEFAULT_BUDGET_MIB = {"cpu": 4, "cuda": 128}
 REDUCTIONS = ("mean_batch", "mean_volume", "mean", "sum", None)
 ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
-# Matrix products by oneDNN on a CPU: MKL, which torch takes for them, makes no use of AVX-512 on AMD's, half the speed.
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 LOSSES = ("RNNTLossNumba", "TDTLossNumba", "TDTLossPytorch")  # NeMo's
 OF_LOSS = ("fastemit_lambda", "clamp", "durations", "sigma", "omega")
 
@@ -254,6 +252,7 @@ class _Joint:
         # dividing the weight by the share that is kept spares a pass over the hidden vectors
         self.weight = pad((weight / self.keep).to(plan.dtype), (0, 0, 0, extra))
         self.hidden = self.f.new_empty(cells, weight.shape[1])
+        self.logits = self.f.new_empty(cells, len(self.bias))
         if self.dropped:
             self.generator = torch.Generator(f.device).manual_seed(plan.seed)
             self.mask = torch.empty_like(self.hidden)
@@ -281,7 +280,7 @@ class _Joint:
             bits = bits.view(torch.int16)[: mask.numel()].view_as(mask)
             mask = torch.ge(bits, self.dropped - 2**15, out=mask)[:, band]
             view.mul_(mask)
-        logits = _product(hidden, self.weight, self.bias)
+        logits = torch.addmm(self.bias, hidden, self.weight.t(), out=self.logits[: rows * columns])
         durations = logits[:, self.durations].clone()
         logits[:, self.durations] = -torch.inf
         return hidden, logits, durations, mask
@@ -290,8 +289,11 @@ class _Joint:
         """Add what the chunk's d loss / d logits `dz` gives to the gradients; overwrites hidden."""
         self.dc += dz.sum(0)
         dz = dz.to(hidden.dtype)
-        self.dw += _product(dz.t(), hidden.t())
-        dh = _product(dz, self.weight.t())
+        if self.dw.dtype == dz.dtype:
+            self.dw.addmm_(dz.t(), hidden)
+        else:
+            self.dw += dz.t() @ hidden
+        dh = dz @ self.weight
         # the activation's derivative from its value; for relu and sigmoid it is 0 where dropped
         if self.activation == "relu":
             dh *= hidden.sign_()
@@ -304,13 +306,6 @@ class _Joint:
             dh *= mask
         self.df[b, frames] += dh.sum(1, dtype=self.df.dtype)
         self.dg[b, band] += dh.sum(0, dtype=self.dg.dtype)
-
-
-def _product(x, weight, bias=None):
-    """x [M, K] times weight [N, K] transposed, plus bias [N] where there is one."""
-    if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return linear(x, weight, bias)
 
 
 def _check_lengths(frames, labels, f, g, targets):
