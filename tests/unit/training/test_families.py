@@ -310,6 +310,14 @@ def test_a_model_of_another_kind_is_named(tmp_path, bases):
         models.restore(other)
 
 
+@pytest.mark.parametrize("name, family", [
+    ("tdt", "tdt"), ("tdt_pytorch", "tdt"), ("multiblank_rnnt", "multiblank"),
+    ("multiblank_rnnt_pytorch", "multiblank"), ("warprnnt_numba", "rnnt"), ("default", "rnnt"), (None, "rnnt"),
+])  # fmt: skip
+def test_a_model_is_told_by_any_of_nemo_s_losses_for_it(name, family):
+    assert families.of({"loss": {"loss_name": name}}).loss == family
+
+
 @pytest.mark.parametrize("weight", [1.0, 2, -0.1, float("nan"), "0.3", 10**400, None])
 def test_a_share_of_the_ctc_head_that_is_none_is_one_line_unless_the_key_gives_another(weight):
     family = families.of({"target": "nemo.EncDecHybridRNNTCTCBPEModel", "aux_ctc": {"ctc_loss_weight": weight}})

@@ -15,6 +15,11 @@ from rnnt.data import tokenizers
 from rnnt.errors import UserError
 
 CLASSES = ("EncDecRNNTBPEModel", "EncDecHybridRNNTCTCBPEModel")
+# NeMo's names of losses that are not RNN-T's.
+LOSSES = {
+    **dict.fromkeys(("tdt", "tdt_pytorch"), "tdt"),
+    **dict.fromkeys(("multiblank_rnnt", "multiblank_rnnt_pytorch"), "multiblank"),
+}
 SEARCHES = ("greedy", "greedy_batch", "beam", "tsd", "alsd", "maes", "malsd_batch", "maes_batch")
 # What NeMo 3.0 raises NotImplementedError for; tests/unit/training/test_families.py tries each with each.
 WITHOUT = {
@@ -75,7 +80,7 @@ def of(config: dict) -> Family:
     name = str(config.get("target") or CLASSES["aux_ctc" in config]).rpartition(".")[2]
     return Family(
         name=name,
-        loss={"tdt": "tdt", "multiblank_rnnt": "multiblank"}.get(str(section("loss").get("loss_name")), "rnnt"),
+        loss=LOSSES.get(str(section("loss").get("loss_name")), "rnnt"),
         stateless=str(section("decoder").get("_target_")).endswith("StatelessTransducerDecoder"),
         hat=str(section("joint").get("_target_")).endswith("HATJoint"),
         # Of any other the check of the training knows.
