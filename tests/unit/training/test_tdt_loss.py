@@ -219,6 +219,12 @@ def test_rejects_what_it_cannot_do():
         with pytest.raises(ValueError, match="durations"):
             fused(case, durations=durations)
     joint, loss = nemo_modules(loss_name="tdt", durations=[0, 1, 2])
+    loss._loss.blank = 10
+    with pytest.raises(UserError, match="a loss whose blank is output 10 of 8: set training.transducer to nemo"):
+        nemo_joint_loss(joint, loss, *nemo_inputs([4], [2]))
+    loss._loss.blank, loss._loss.durations = 7, [0, 2, 4]
+    with pytest.raises(UserError, match="durations without 0 and 1"):
+        nemo_joint_loss(joint, loss, *nemo_inputs([4], [2]))
     loss._loss.durations = [0, 1]
     with pytest.raises(UserError, match="3 extra outputs of the joint for 2 durations"):
         nemo_joint_loss(joint, loss, *nemo_inputs([4], [2]))

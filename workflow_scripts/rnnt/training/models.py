@@ -132,7 +132,9 @@ def _change_vocabulary(model, tokenizer: Path) -> None:
         model.change_vocabulary(new_tokenizer_dir=str(tokenizer), new_tokenizer_type="bpe")
     name, options = model.extract_rnnt_loss_cfg(model.cfg.get("loss"))
     reduction = model.cfg.get("rnnt_reduction", "mean_batch")
-    outputs = model.joint.num_classes_with_blank - 1 - (model.joint.num_extra_outputs if name == "tdt" else 0)
+    outputs = (
+        model.joint.num_classes_with_blank - 1 - (model.joint.num_extra_outputs if family(model).loss == "tdt" else 0)
+    )
     model.loss = RNNTLoss(num_classes=outputs, loss_name=name, loss_kwargs=options, reduction=reduction)
 
 

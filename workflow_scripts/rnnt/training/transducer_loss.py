@@ -124,6 +124,9 @@ def _uncovered(joint, loss):
     durations = getattr(loss._loss, "durations", [])
     if joint.num_extra_outputs != len(durations):
         return f"{joint.num_extra_outputs} extra outputs of the joint for {len(durations)} durations of the loss"
+    if loss._loss.blank != joint.num_classes_with_blank - 1 - len(durations):
+        # NeMo's own for tdt_pytorch, of which it knows no durations when it counts the outputs
+        return f"a loss whose blank is output {loss._loss.blank} of {joint.num_classes_with_blank - len(durations)}"
     if durations and not {0, 1} <= {*durations}:
         return f"durations without 0 and 1, {list(durations)}: no path fits some utterances"
     if joint.masking_prob > 0:
