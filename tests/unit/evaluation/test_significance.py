@@ -189,18 +189,25 @@ def test_the_interval_of_a_difference_is_of_means_as_its_p_value_is():
 
 
 def test_seeds_no_further_apart_than_their_noise_add_nothing():
-    """Speakers that exchange 12 errors: noise of variance 16. By it alone 40 % of variances are less than 0.511 times
-    as much, and half than 0.693 times, of two degrees of freedom."""
+    """Speakers that exchange 12 errors: noise of variance 16. By it alone 44 % of variances are less than 0.580 times
+    as much, and 75 % than 1.386 times, of two degrees of freedom."""
     words, errors, shift = [1000] * 10, np.array([50, 90, 40, 70, 60, 55, 80, 45, 65, 75]), 12 * (-1) ** np.arange(10)
     alone = of_speakers(errors, words)
+
+    def wider(half, seeds):
+        """Student's t of ten speakers, and of three seeds: 2.262 and 4.303, where a normal distribution has 1.960."""
+        speakers = (half / 2.2622) ** 2
+        excess = np.hypot(speakers * (2.2622**2 - 1.96**2), seeds * (4.3027**2 - 1.96**2))
+        return (1.96**2 * (speakers + seeds) + excess) ** 0.5
+
     for by in (2, 3, 4, 20):
         recipe = of_seeds(errors - shift - by, errors, errors + shift + by, words=words)
         center = 100 * (errors.sum() + 0.5) / 10000
-        widths = [np.log(each.interval().low / center) * center for each in (Seeds((alone,)), recipe)]
-        widths += [each.minus(Seeds((alone,)), paired=True).interval.low for each in (Seeds((alone,)), recipe)]
-        left = [max(by**4 - (16 * share) ** 2, 0) ** 0.5 / 100 for share in (0.5108, 0.6931)]
-        assert widths[1] ** 2 - widths[0] ** 2 == pytest.approx(4.3027**2 * 4 / 3 * left[0], rel=1e-3, abs=1e-9)
-        assert widths[3] ** 2 - widths[2] ** 2 == pytest.approx(4.3027**2 / 3 * left[1], rel=1e-3, abs=1e-9)
+        widths = [np.log(center / each.interval().low) * center for each in (Seeds((alone,)), recipe)]
+        widths += [-each.minus(Seeds((alone,)), paired=True).interval.low for each in (Seeds((alone,)), recipe)]
+        left = [max(by**3 - (16 * share) ** 1.5, 0) ** (2 / 3) / 100 for share in (0.5798, 1.3863)]
+        assert widths[1] == pytest.approx(wider(widths[0], 4 / 3 * left[0]), rel=1e-3)
+        assert widths[3] == pytest.approx(wider(widths[2], left[1] / 3), rel=1e-3)
 
 
 def test_the_interval_says_whose_seeds_it_covers():

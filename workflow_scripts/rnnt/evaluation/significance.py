@@ -5,9 +5,8 @@ jackknife of a ratio (Cochran 1977, section 6), and the quantile Student's t wit
 Miller 2015). tests/benchmarks/coverage.py measures what these intervals cover; it chose the constants.
 
 A model trained with another seed has another WER, for all speakers alike. A WER is that of one more seed, a difference
-that of two recipes' means over all seeds. What seeds add is Student's t of its own, of their variance; the squares of
-the two half widths add up (the recovery of Zou and Donner 2008), since one t of both by Satterthwaite's degrees of
-freedom covers too little where two or three seeds are alike by chance.
+that of two recipes' means over all seeds. What seeds add is a variance of its own, with degrees of freedom of its own
+(`_together`).
 
 Errors are arrays [..., seeds, blocks], one seed alone adding nothing; reference words [..., blocks]: a block is a
 speaker, or an utterance where speakers are not known. Rates are errors per word.
@@ -24,7 +23,9 @@ TAIL = 0.025  # on either side of a 95 % interval
 MOST = 0.5  # of the words: a block with as many leaves too little to tell the variance from; so do two blocks
 SKEWNESS = 1.5  # variances of log WER, those of speakers alone, by which the upper end lies further off
 PRECISION = 1e-12  # of a p-value, a sum of rounded numbers
-NOISE = 0.4, 0.5  # that seeds by noise alone differ by less: of one more seed; of means, which seeds matter less to
+# That seeds by noise alone differ by less. Means, which seeds matter less to, of three or more; a p-value and two seeds
+# are on the safe side.
+NOISE, NOISE_OF_MEANS, NOISE_OF_FEW = 0.44, 0.75, 0.5
 VARIATION = 0.43  # of speakers' WERs, their variance by the square of their mean, where no error shows it: sigma 0.6
 
 
@@ -38,11 +39,11 @@ def interval(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndar
     total, count = mean.sum(-1), words.sum(-1)
     half, skewness = _of_log(mean, words)
     center, limit = (total + 0.5) / count, limit_without_errors(words)
-    seeds, freedom = _of_seeds([errors], words, [1 + 1 / errors.shape[-2]])
-    seeds = special.stdtrit(freedom, 1 - TAIL) * np.sqrt(seeds) / center
-    high = np.maximum(center * np.exp(np.hypot(half + skewness, seeds)), limit)
+    seeds, freedom = _of_seeds([errors], words, [1 + 1 / errors.shape[-2]], NOISE)
+    low, high = (_with_seeds(each, words, seeds / center**2, freedom) for each in (half, half + skewness))
+    high = np.maximum(center * np.exp(high), limit)
     return (
-        np.where(total > 0, center * np.exp(-np.hypot(half, seeds)), 0 * limit),
+        np.where(total > 0, center * np.exp(-low), 0 * limit),
         np.minimum(np.where(total > 0, high, limit), np.maximum(1, 2 * total / count)),
     )
 
@@ -57,8 +58,7 @@ def interval_of_difference(
     Student's t on the difference. Speakers with a high WER have great differences, so that the end far from zero lies
     further off, by what the interval of the WER of both together asks for; bounded as that is.
     """
-    variance, freedom = _of_means(a, b, words, paired)
-    seeds = special.stdtrit(freedom, 1 - TAIL) * np.sqrt(variance)
+    seeds = _of_means(a, b, words, paired, NOISE_OF_MEANS)
     a, b = a.mean(-2), b.mean(-2)
     count, unequal = words.sum(-1), np.abs(b - a).sum(-1)
     difference = (b - a).sum(-1) / count
@@ -68,10 +68,10 @@ def interval_of_difference(
     log, skewness = _of_log(a + b, words)
     further = half * np.expm1(log + skewness) / log
     most = np.maximum(1, 2 * np.maximum(a.sum(-1), b.sum(-1)) / count)
-    return (
-        np.maximum(difference - np.hypot(np.where(difference < 0, further, half), seeds), -most),
-        np.minimum(difference + np.hypot(np.where(difference > 0, further, half), seeds), most),
+    low, high = (
+        _with_seeds(np.where(beyond, further, half), words, *seeds) for beyond in (difference < 0, difference > 0)
     )
+    return np.maximum(difference - low, -most), np.minimum(difference + high, most)
 
 
 def limit_without_errors(words: np.ndarray) -> np.ndarray:
@@ -98,13 +98,13 @@ def p_value(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> fl
         return chance
     change = b.mean(0) - a.mean(0)
     freedom = max(1, 1 / (_share(words) ** 2).sum() - 1)  # of speakers; here for any of them
-    seeds, freedom_of_seeds = _of_means(a, b, words, paired)
-    squares = np.nan_to_num([_error_of_rate(change, words) ** 2, seeds])  # NaN: one block has all words
+    seeds, freedom_of_seeds = _of_means(a, b, words, paired, NOISE_OF_FEW)
+    speakers = np.nan_to_num(_error_of_rate(change, words) ** 2)  # NaN: one block has all words
 
     def left(log_p):
-        """Of the square of the difference, beyond that half width of which this is the p-value."""
-        quantiles = special.stdtrit([freedom, freedom_of_seeds], 1 - np.exp(log_p) / 2)
-        return (change.sum() / words.sum()) ** 2 - quantiles**2 @ squares
+        """Of the difference, beyond that half width of which this is the p-value."""
+        half = _together(speakers, freedom, seeds, freedom_of_seeds, np.exp(log_p) / 2)
+        return abs(change.sum()) / words.sum() - half
 
     least = np.log(chance)
     return chance if left(least) >= 0 else float(np.exp(optimize.brentq(left, least, 0)))
@@ -129,6 +129,28 @@ def signs(difference: np.ndarray) -> float:
     return float(np.clip(1 - nearer, max(2.0 ** (1 - len(difference)), PRECISION), 1))
 
 
+def _together(
+    variance: np.ndarray, freedom: np.ndarray, other: np.ndarray, other_freedom: np.ndarray, tail: float = TAIL
+) -> np.ndarray:
+    """Half the width of an interval that two independent variances ask for, each known by so many degrees of freedom.
+
+    A normal quantile's square times their sum, and what Student's asks for beyond that, as each variance is known
+    roughly: these excesses add up by their squares. Plainly added (the recovery of Zou and Donner 2008) they cover too
+    much where both are rough; one t by Satterthwaite's degrees of freedom too little where seeds are alike by chance.
+    """
+    normal = special.ndtri(1 - tail) ** 2
+    excess, other_excess = (
+        each * (special.stdtrit(degrees, 1 - tail) ** 2 - normal)
+        for each, degrees in ((variance, freedom), (other, other_freedom))
+    )
+    return np.sqrt(normal * (variance + other) + np.hypot(excess, other_excess))
+
+
+def _with_seeds(half: np.ndarray, words: np.ndarray, seeds: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Half the width for speakers, of Student's t, widened by what seeds add (`_of_seeds`)."""
+    return _together((half / _quantile(words)) ** 2, _freedom(words), seeds, freedom)
+
+
 def _of_log(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Half the width of the interval of log WER, and what its skewness adds to the upper end."""
     total, count = errors.sum(-1, keepdims=True), words.sum(-1, keepdims=True)
@@ -141,32 +163,38 @@ def _of_log(errors: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return half, SKEWNESS * np.maximum(error**2 - independent, 0)
 
 
-def _of_means(a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
+def _of_means(
+    a: np.ndarray, b: np.ndarray, words: np.ndarray, paired: bool, noise: float
+) -> tuple[np.ndarray, np.ndarray]:
     """As `_of_seeds`, of the difference of the means of two recipes over all their seeds."""
     if paired:
-        return _of_seeds([b - a], words, [1 / max(a.shape[-2], b.shape[-2])])
+        return _of_seeds([b - a], words, [1 / max(a.shape[-2], b.shape[-2])], noise)
     counts = [a.shape[-2], b.shape[-2]]
-    return _of_seeds([a, b], words, [1 / count + (min(counts) == 1) for count in counts])
+    alone = min(counts) == 1
+    return _of_seeds([a, b], words, [1 / count + alone for count in counts], NOISE if alone else noise)
 
 
-def _of_seeds(samples: list[np.ndarray], words: np.ndarray, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
+def _of_seeds(
+    samples: list[np.ndarray], words: np.ndarray, shares: list[float], noise: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the variances between seeds of the samples' rates, times these shares, and its degrees of freedom, [...].
 
     Errors of each sample [..., seeds, blocks]; degrees of freedom by Welch (1947). Seeds differ by their own noise too,
-    which the variance of speakers holds: what noise alone would not exceed in NOISE of all cases is left out, squared,
-    so that more of it goes where there is little else.
+    which the variance of speakers holds (Cameron, Gelbach and Miller 2011): what noise alone would not exceed in
+    that share `noise` of all cases is left out, by the power of 1.5: more of it where there is little else.
     """
-    variance = squares = noise = np.zeros(words.shape[:-1])
+    variance = squares = expected = np.zeros(words.shape[:-1])
     for sample, share in zip(samples, shares, strict=True):
         others = sample.shape[-2] - 1
         if others:
             found = share * (sample.sum(-1) / words.sum(-1)[..., None]).var(-1, ddof=1)
             errors = _error_of_rate(sample - sample.mean(-2, keepdims=True), words[..., None, :])
-            noise = noise + share * (errors**2).sum(-1) / others
+            expected = expected + share * (errors**2).sum(-1) / others
             variance, squares = variance + found, squares + found**2 / others
     freedom = np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
-    noise = noise * special.gammaincinv(freedom / 2, NOISE[max(shares) <= 1]) / (freedom / 2)  # a quantile of chi2
-    return np.sqrt(np.maximum(variance**2 - noise**2, 0)), freedom
+    noise = np.where(freedom < 2, min(noise, NOISE_OF_FEW), noise)
+    left_out = expected * special.gammaincinv(freedom / 2, noise) / (freedom / 2)  # a quantile of chi2
+    return np.maximum(variance**1.5 - left_out**1.5, 0) ** (2 / 3), freedom
 
 
 def _error_of_rate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
