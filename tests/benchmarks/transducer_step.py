@@ -123,9 +123,7 @@ def compare(device, shape, options):
                 "durations": options.durations,
             }
             command = [sys.executable, __file__, "--worker", json.dumps(task)]
-            # threads that spin while they wait would take the core from whatever else runs here
-            environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
-            process = subprocess.run(command, capture_output=True, text=True, env=environment)
+            process = subprocess.run(command, capture_output=True, text=True)
             if process.returncode:
                 print(f"{method} failed on {device}, {shape}:\n{process.stderr[-2000:]}", file=sys.stderr)
             else:

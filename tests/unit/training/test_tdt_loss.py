@@ -16,7 +16,7 @@ from transducers import (
 from transformers.loss.loss_tdt import tdt_loss
 
 from rnnt.errors import UserError
-from rnnt.training import lattice
+from rnnt.training import lattice, transducer_loss
 from rnnt.training.transducer_loss import nemo_joint_loss
 
 DURATIONS = [(0, 1, 2, 3, 4), (0, 1, 2), (0, 1), (0, 1, 2, 4, 8)]
@@ -154,6 +154,19 @@ def test_omega_draws_the_rnnt_loss_of_the_tokens_once_a_call():
     assert 0.2 < sum(torch.equal(loss, rnnt) for loss in drawn) / 200 < 0.4
     of_rnnt = gradients(fused(case, sigma=0.05, omega=1.0), case)
     assert not of_rnnt[2][-3:].any() and of_rnnt[2][:-3].any()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_matrix_products_of_both_libraries_give_the_same(monkeypatch, dropout):
+    case = make_case([30, 9], [12, 4], outputs=33, width=20, dtype=torch.float32, durations=(0, 1, 2))
+    results = []
+    for onednn in (transducer_loss.ONEDNN, False):
+        monkeypatch.setattr(transducer_loss, "ONEDNN", onednn)
+        torch.manual_seed(2)
+        loss = fused(case, dropout=dropout)
+        results.append((loss, *gradients(loss, case)))
+    for mine, expected in zip(*results, strict=True):
+        assert relative(mine, expected) <= 1e-5
 
 
 def test_does_not_depend_on_the_chunk_size():

@@ -14,15 +14,19 @@ from collections import namedtuple
 from itertools import pairwise
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from rnnt.errors import UserError
 from rnnt.training import lattice
 
 # on a CPU a chunk should stay in the cache, on a GPU it should fill the device
-DEFAULT_BUDGET_MIB = {"cpu": 4, "cuda": 128}
+DEFAULT_BUDGET_MIB = {"cpu": 3, "cuda": 128}
 REDUCTIONS = ("mean_batch", "mean_volume", "mean", "sum", None)
 ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
+# Matrix products by oneDNN on a CPU: MKL, which torch takes for them, makes no use of AVX-512 on AMD's, half the speed.
+# That of the weight's gradient stays with MKL, which adds in place.
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ROWS = 64  # oneDNN keeps code for each number of rows that it has met: they are multiples of this
 LOSSES = ("RNNTLossNumba", "TDTLossNumba", "TDTLossPytorch")  # NeMo's
 OF_LOSS = ("fastemit_lambda", "clamp", "durations", "sigma", "omega")
 
@@ -162,19 +166,20 @@ class _FusedTransducer(torch.autograd.Function):
         plan = _Plan(dtype, chunks, seed, options)
 
         with torch.autocast(f.device.type, enabled=False):
-            joint = _Joint(f, g, weight, bias, plan)
+            joint = _Joint(f, g, weight, bias, plan, gradients=False)
             size = (len(frames), max(frames), max(labels) + 1)
             label_index = _label_index(targets, target_lengths, size[2])
             blank_logp, label_logp = f.new_zeros(size, dtype=precise), f.new_zeros(size, dtype=precise)
             duration_logp = f.new_zeros(len(options.durations), *size, dtype=precise)
             for b, start, stop, width in chunks:
                 _, tokens, durations, _ = joint.cells(b, start, stop, width, slice(0, width))
-                logp = torch.log_softmax(tokens, -1, dtype=precise).view(stop - start, width, -1)
+                logp = torch.log_softmax(tokens[: (stop - start) * width], -1, dtype=precise)
+                logp = logp.view(stop - start, width, -1)
                 blank_logp[b, start:stop, :width] = logp[:, :, options.blank]
                 index = label_index[b, None, :width, None].expand(stop - start, -1, -1)
                 label_logp[b, start:stop, :width] = logp.gather(2, index)[:, :, 0]
                 if options.durations:
-                    logp = torch.log_softmax(durations, -1, dtype=precise)
+                    logp = torch.log_softmax(durations[: (stop - start) * width], -1, dtype=precise)
                     duration_logp[:, b, start:stop, :width] = logp.t().view(-1, stop - start, width)
             del joint
             losses = f.new_empty(len(frames), dtype=precise)
@@ -206,26 +211,30 @@ class _FusedTransducer(torch.autograd.Function):
         # NeMo's kernels, and TDT has no other, clamp before the upstream gradient; its loop on a CPU after it
         clamp_first = options.clamp > 0 and options.kernel
         with torch.autocast(f.device.type, enabled=False):
-            joint = _Joint(f, g, weight, bias, ctx.plan)
+            joint = _Joint(f, g, weight, bias, ctx.plan, gradients=True)
             for b, start, stop, width in ctx.plan.chunks:
                 low, high = min(first[b][start:stop]), max(last[b][start:stop]) + 1
                 band = slice(min(low, width - 1), max(min(high, width), min(low, width - 1) + 1))
                 hidden, tokens, durations, mask = joint.cells(b, start, stop, width, band)
                 scale = 1.0 if clamp_first else grad_losses[b]
-                at_blank = blank_mass[b, start:stop, band].reshape(-1, 1) * scale
-                at_label = label_mass[b, start:stop, band].reshape(-1, 1) * (scale * (1.0 + options.fastemit_lambda))
+                # the padded rows of the matrices get no mass, and so no gradient
+                more = (0, 0, 0, len(hidden) - (stop - start) * (band.stop - band.start))
+                at_blank = pad(blank_mass[b, start:stop, band].reshape(-1, 1), more) * scale
+                at_label = pad(label_mass[b, start:stop, band].reshape(-1, 1), more)
+                at_label *= scale * (1.0 + options.fastemit_lambda)
+                label = pad(label_index[b, band].repeat(stop - start)[:, None], more)
                 dz = softmax = torch.softmax(tokens, -1, dtype=at_blank.dtype)
                 if options.clamp > 0:
                     dz = softmax.clone()
                 dz *= at_blank + at_label
                 dz[:, options.blank] -= at_blank[:, 0]
-                dz.scatter_add_(1, label_index[b, band].repeat(stop - start)[:, None], -at_label)
+                dz.scatter_add_(1, label, -at_label)
                 if options.clamp > 0:
                     dz.clamp_(-options.clamp, options.clamp)
                     # on the CPU NeMo's joint ends in a log-softmax, whose backward pass follows the clamp
                     dz = dz * grad_losses[b] if clamp_first else dz - softmax * dz.sum(-1, keepdim=True)
                 for mass in duration_mass:
-                    at_duration = mass[:, b, start:stop, band].reshape(len(mass), -1).t() * grad_losses[b]
+                    at_duration = pad(mass[:, b, start:stop, band].reshape(len(mass), -1).t(), more) * grad_losses[b]
                     total = at_duration.sum(1, keepdim=True)
                     dz[:, joint.durations] = torch.softmax(durations, -1, dtype=dz.dtype) * total - at_duration
                 joint.add_gradients(b, slice(start, stop), band, hidden, mask, dz)
@@ -239,11 +248,12 @@ class _Joint:
     """The joint network on chunks of cells, in buffers that all chunks use, and its gradients.
 
     The output layer is padded to a multiple of 16 outputs, the extra ones with probability 0: matrix products of an odd
-    width take half as long again.
+    width take half as long again. Its rows are padded for oneDNN, with zeros.
     """
 
-    def __init__(self, f, g, weight, bias, plan):
-        cells = max((stop - start) * width for _, start, stop, width in plan.chunks)
+    def __init__(self, f, g, weight, bias, plan, gradients):
+        self.onednn = ONEDNN and f.device.type == "cpu" and plan.dtype == torch.float32
+        cells = self.padded(max((stop - start) * width for _, start, stop, width in plan.chunks))
         self.f, self.g, self.activation = f.to(plan.dtype), g.to(plan.dtype), plan.options.activation
         # the mask comes from random integers of 16 bits: on a CPU 10 times faster than bernoulli_
         self.dropped = round(plan.options.dropout * 2**16)
@@ -253,28 +263,40 @@ class _Joint:
         bias = torch.zeros_like(weight[:, 0]) if bias is None else bias
         self.bias = pad(bias.to(plan.dtype), (0, extra), value=-torch.inf)
         # dividing the weight by the share that is kept spares a pass over the hidden vectors
-        self.weight = pad((weight / self.keep).to(plan.dtype), (0, 0, 0, extra))
+        self.weight = pad(weight, (0, 0, 0, extra)).div_(self.keep).to(plan.dtype)
         self.hidden = self.f.new_empty(cells, weight.shape[1])
-        self.logits = self.f.new_empty(cells, len(self.bias))
         if self.dropped:
             self.generator = torch.Generator(f.device).manual_seed(plan.seed)
             self.mask = torch.empty_like(self.hidden)
             self.bits = self.hidden.new_empty(-(-self.hidden.numel() // 4), dtype=torch.int64)
-        precise = torch.promote_types(plan.dtype, torch.float32)
-        inputs = self.f, self.g, self.weight, self.bias
-        self.df, self.dg, self.dw, self.dc = (torch.zeros_like(x, dtype=precise) for x in inputs)
+        if gradients:
+            precise = torch.promote_types(plan.dtype, torch.float32)
+            inputs = self.f, self.g, self.weight, self.bias
+            self.df, self.dg, self.dw, self.dc = (torch.zeros_like(x, dtype=precise) for x in inputs)
+
+    def padded(self, cells):
+        """The rows that a matrix of so many cells has."""
+        return -(-cells // ROWS) * ROWS if self.onednn else cells
+
+    def product(self, x, weight, bias=None):
+        """x [M, K] times weight [N, K] transposed, plus bias [N] where there is one."""
+        if self.onednn:
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return linear(x, weight, bias)
 
     def cells(self, b, start, stop, width, band):
         """Hidden vectors, logits of tokens and of durations, dropout mask or None; of frames start:stop, labels `band`.
 
-        In the tokens' logits the columns of durations are -inf, as the padding is. The mask is drawn for all `width`
-        label positions, so that it does not depend on the band.
+        Of all but the mask the rows are padded; in the tokens' logits the columns of durations are -inf as well.
+        The mask is drawn for all `width` label positions, so that it does not depend on the band.
         """
         rows, columns = stop - start, band.stop - band.start
-        hidden = self.hidden[: rows * columns]
-        view = hidden.view(rows, columns, -1)
+        cells = rows * columns
+        hidden = self.hidden[: self.padded(cells)]
+        hidden[cells:] = 0
+        view = hidden[:cells].view(rows, columns, -1)
         torch.add(self.f[b, start:stop, None], self.g[b, None, band], out=view)
-        ACTIVATIONS[self.activation](hidden)
+        ACTIVATIONS[self.activation](view)
         mask = None
         if self.dropped:
             mask = self.mask[: rows * width].view(rows, width, -1)
@@ -283,20 +305,21 @@ class _Joint:
             bits = bits.view(torch.int16)[: mask.numel()].view_as(mask)
             mask = torch.ge(bits, self.dropped - 2**15, out=mask)[:, band]
             view.mul_(mask)
-        logits = torch.addmm(self.bias, hidden, self.weight.t(), out=self.logits[: rows * columns])
+        logits = self.product(hidden, self.weight, self.bias)
         durations = logits[:, self.durations].clone()
         logits[:, self.durations] = -torch.inf
         return hidden, logits, durations, mask
 
     def add_gradients(self, b, frames, band, hidden, mask, dz):
         """Add what the chunk's d loss / d logits `dz` gives to the gradients; overwrites hidden."""
+        rows, columns = frames.stop - frames.start, band.stop - band.start
         self.dc += dz.sum(0)
         dz = dz.to(hidden.dtype)
         if self.dw.dtype == dz.dtype:
             self.dw.addmm_(dz.t(), hidden)
         else:
             self.dw += dz.t() @ hidden
-        dh = dz @ self.weight
+        dh = self.product(dz, self.weight.t())
         # the activation's derivative from its value; for relu and sigmoid it is 0 where dropped
         if self.activation == "relu":
             dh *= hidden.sign_()
@@ -304,7 +327,7 @@ class _Joint:
             dh *= hidden.addcmul_(hidden, hidden, value=-1)
         else:
             dh *= hidden.square_().neg_().add_(1)
-        dh = dh.view(frames.stop - frames.start, band.stop - band.start, -1)
+        dh = dh[: rows * columns].view(rows, columns, -1)
         if mask is not None and self.activation == "tanh":
             dh *= mask
         self.df[b, frames] += dh.sum(1, dtype=self.df.dtype)
