@@ -111,7 +111,7 @@ def previews(*datasets):
     return [
         f"results/{name}/augmentation"
         for name in datasets or config["datasets"]
-        if augmentation(name).keys() - {"spec_augment"}
+        if experiment.augmentation(section(name, "training")).keys() - {"spec_augment"}
     ]
 
 

@@ -1,8 +1,11 @@
 """Augmentation: each part does what its name says, as often as the configuration asks, and the same after a restart."""
 
+import csv
+import json
 import random
 
 import numpy as np
+import preview_augmentation
 import pytest
 import soundfile
 import torch
@@ -444,6 +447,11 @@ def test_masks_that_nemo_draws_with_python_come_from_the_state_of_the_checkpoint
 
 def test_an_utterance_with_fewer_frames_than_tokens_is_learned_all_the_same(prepared, tmp_path):
     """A transducer writes several tokens a frame: at twice the speed some of these have more tokens than frames."""
+    tokenizer = prepared / "tokenizer/tokenizer.model"
+    durations, tokens = batching.sizes(
+        batching.load_dataset(prepared / "train.jsonl", tokenizer, RATE, tmp_path), tokenizer
+    )
+    assert (tokens > np.ceil(durations / 2.0 * FRAMES_PER_SECOND)).any()
     model, done = train(prepared, tmp_path / "run", steps=6, augmentation={"speed": [2.0]})
     assert torch.isfinite(weights(model)).all() and files.read_json(done / "leg.json")["skipped_steps"] == 0
 
@@ -458,20 +466,29 @@ def test_the_preview_is_what_the_first_epoch_hears(prepared, undisturbed, tmp_pa
         lambda self, samples, id, draw: (found := before(self, samples, id, draw), heard.setdefault(id, found[0]))[0],
     )
     train(prepared, tmp_path / "run", steps=12, augmentation=options)
-    trained, heard = heard.copy(), heard
-    heard.clear()
-    listed = augmentation.preview(rows, options, OPTIONS["seed"], 10, tmp_path / "augmentation")
+    trained = heard.copy()
+    folder = tmp_path / "augmentation"
+    arguments = {
+        "manifest": prepared / "train.jsonl",
+        "augmentation": json.dumps(options),
+        "seed": OPTIONS["seed"],
+        "output": folder,
+    }
+    given = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+    preview_augmentation.main(preview_augmentation.parser().parse_args(given))
+    with open(folder / "list.tsv", newline="", encoding="utf-8") as file:
+        listed = list(csv.DictReader(file, delimiter="\t"))
     assert len({row["id"] for row in listed}) == len(listed) == 10
     assert any("speed 1.1" in row["done"] for row in listed) and any(
         "dB; gain 20.0 dB" in row["done"] for row in listed
     )
     for row in listed:
-        samples, rate = soundfile.read(tmp_path / "augmentation" / row["file"], dtype="float32")
+        samples, rate = soundfile.read(folder / row["file"], dtype="float32")
         wanted = trained[row["id"]] / max(1.0, np.abs(trained[row["id"]]).max())
         assert rate == RATE and np.allclose(samples, wanted, atol=1e-4)
         assert float(row["seconds"]) == pytest.approx(len(samples) / RATE, abs=0.01)
-    lines = augmentation.as_tsv(listed).splitlines()
-    assert lines[0] == "file\tid\tseconds\tdone\ttext" and len(lines) == 11
+    texts = {row["id"]: row["text"] for row in rows}
+    assert [row["text"] for row in listed] == [texts[row["id"]] for row in listed]
 
 
 def test_what_is_on_is_one_line_without_a_folder():
