@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from legs import OPTIONS, flight, train, weights
+from legs import OPTIONS, everything, flight, train, weights
 from rnnt import files
 from rnnt.data import audio, manifests
 from rnnt.errors import UserError
@@ -310,19 +310,6 @@ def test_weights_keep_their_shares_and_no_utterance_has_the_same_twice(corpus):
     assert len(set(states)) == len(states)
     assert np.ptp(taken[times < 1]) <= 2 and np.ptp(taken[times > 1]) <= 2
     assert taken[times > 1].mean() == pytest.approx(4 * taken[times < 1].mean(), rel=0.02)
-
-
-def everything(noises):
-    """Every part of augmentation, on."""
-    return {
-        "speed": [0.9, 1.0, 1.1],
-        "gain": [-6, 6],
-        "noise": {"path": str(noises), "snr": [10, 20], "probability": 0.5, "files": "a hash"},
-        "babble": {"snr": [10, 20], "probability": 0.5, "speakers": [1, 3]},
-        "reverberation": {"path": None, "probability": 0.5},
-        "telephone": {"probability": 0.5},
-        "spec_augment": {"frequency_masks": 2, "frequency_width": 10, "time_masks": 2, "time_width": 0.1},
-    }
 
 
 def killed_after(step):
