@@ -87,8 +87,9 @@ class Speeds:
 class Augmentation:
     """What `options`, those of `training.augmentation` that are on, do to an utterance's samples at `rate` Hz.
 
-    `utterances` are the training split, from which babble is drawn: rows with `audio_filepath`, `offset`, `duration`,
-    `channel` and `speaker`. Raises UserError where a folder has no audio, or some that can't be read.
+    `utterances` are the training split, from which babble is drawn: rows with `audio_filepath`, `offset`, `duration` and
+    `channel`; `speakers` who speaks in each, None where that is not known.
+    Raises UserError where a folder has no audio, or some that can't be read.
     """
 
     def __init__(self, options: dict, seed: int, rate: int, utterances: Sequence[dict], speakers: Sequence[str | None]):
