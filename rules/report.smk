@@ -161,7 +161,7 @@ rule make_report:
         "python {input.script} --table {input.table:q} --runs {input.runs:q} --comparisons {input.comparisons:q}"
         " {params.transfer}"
         " --provenance {input.provenance:q} --results results --datasets {params.datasets}"
-        " --suspects {input.suspects:q} --augmented {input.augmented:q} --log {log:q}"
+        " --augmented {input.augmented:q} --suspects {input.suspects:q} --log {log:q}"
         " --output {output.page:q} --figures {output.figures:q}"
 
 

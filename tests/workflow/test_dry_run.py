@@ -265,7 +265,7 @@ def test_augmentation_is_told_to_the_training_and_previewed_where_it_is_on(check
     (preview,) = on["spoken_commands"]["preview_augmentation"]
     assert value(preview, "augmentation")["noise"]["files"] == hashed and value(preview, "seed") == 1
     (page,) = on["spoken_commands"]["make_report"]
-    assert page[page.index("--augmented") + 1 : page.index("--log")] == ["results/spoken_commands/augmentation"]
+    assert page[page.index("--augmented") + 1 : page.index("--suspects")] == ["results/spoken_commands/augmentation"]
 
     off = commands()
     assert off["spoken_digits"]["train_leg"] == on["spoken_digits"]["train_leg"], "trained again for nothing"

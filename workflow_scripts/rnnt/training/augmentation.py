@@ -87,8 +87,8 @@ class Speeds:
 class Augmentation:
     """What `options`, those of `training.augmentation` that are on, do to an utterance's samples at `rate` Hz.
 
-    `utterances` are the training split, from which babble is drawn: rows with `audio_filepath`, `offset`, `duration` and
-    `channel`; `speakers` who speaks in each, None where that is not known.
+    `utterances` are the training split, from which babble is drawn: rows with `audio_filepath`, `offset`, `duration`
+    and `channel`; `speakers` who speaks in each, None where that is not known.
     Raises UserError where a folder has no audio, or some that can't be read.
     """
 
