@@ -1,6 +1,7 @@
 """What the rules share: the checked configuration, and which files a data set needs."""
 
 import difflib
+import functools
 import hashlib
 import os
 import re
@@ -81,10 +82,46 @@ def running_options(dataset):
 
 def training_options(dataset, seed):
     """What of a data set's training section changes the weights."""
-    options = {**section(dataset, "training"), "seed": seed}
+    options = {**section(dataset, "training"), "seed": seed, "augmentation": augmentation(dataset) or None}
     # A key that came later and is not set must not train again what was trained without it.
-    without = {*running_options(dataset), "seeds", *(key for key in ("ctc_weight",) if options[key] is None)}
+    later = (key for key in ("ctc_weight", "augmentation") if options[key] is None)
+    without = {*running_options(dataset), "seeds", *later}
     return {key: value for key, value in options.items() if key not in without}
+
+
+def augmentation(dataset):
+    """What of a data set's augmentation is on, and which files are in its folders."""
+    return {
+        name: {**on, "files": files_hash(on["path"], f"training.augmentation.{name}.path")} if "path" in on else on
+        for name, on in experiment.augmentation(section(dataset, "training")).items()
+    }
+
+
+@functools.cache
+def files_hash(folder, key):
+    """What tells the audio in a folder from other audio: names and sizes; null for no folder."""
+    if folder is None:
+        return None
+    found = [(name, os.path.getsize(f"{folder}/{name}")) for name in asked(local.audio_below, folder, key)]
+    return hashlib.sha256(as_json(found).encode()).hexdigest()[:16]
+
+
+def previews(*datasets):
+    """The examples of what is done to the audio of training, of the data sets where something is."""
+    return [
+        f"results/{name}/augmentation"
+        for name in datasets or config["datasets"]
+        if experiment.augmentation(section(name, "training")).keys() - {"spec_augment"}
+    ]
+
+
+def previewed(wildcards):
+    """The manifest of which examples are made; ends with one line where there is nothing to listen to."""
+    if not previews(wildcards.dataset):
+        sys.exit(
+            f"error: results/{wildcards.dataset}/augmentation: nothing of training.augmentation is on that can be heard"
+        )
+    return f"results/{wildcards.dataset}/manifests/train.jsonl"
 
 
 def runs(dataset):

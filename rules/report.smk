@@ -145,6 +145,7 @@ rule make_report:
         overlap=expand("results/{dataset}/manifests/overlap.json", dataset=config["datasets"]),
         suspects=suspects(),
         scored=suspects(".json"),
+        augmented=previews(),
         script="workflow_scripts/make_report.py",
     output:
         page=report("results/report.html", "../report/page.rst", "Page", labels={"page": "everything"}),
@@ -160,7 +161,7 @@ rule make_report:
         "python {input.script} --table {input.table:q} --runs {input.runs:q} --comparisons {input.comparisons:q}"
         " {params.transfer}"
         " --provenance {input.provenance:q} --results results --datasets {params.datasets}"
-        " --suspects {input.suspects:q} --log {log:q}"
+        " --augmented {input.augmented:q} --suspects {input.suspects:q} --log {log:q}"
         " --output {output.page:q} --figures {output.figures:q}"
 
 

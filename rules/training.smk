@@ -52,3 +52,22 @@ use rule train_leg as train_kept_leg with:
         "logs/{run}/train_leg_{leg}_kept.log",
     benchmark:
         "benchmarks/{run}/train_leg_{leg}_kept.tsv"
+
+
+rule preview_augmentation:
+    """Ten utterances as the first epoch of training has them, to listen to, where `training.augmentation` is on."""
+    input:
+        manifest=previewed,
+        script="workflow_scripts/preview_augmentation.py",
+    output:
+        folder=directory("results/{dataset}/augmentation"),
+    log:
+        "logs/{dataset}/preview_augmentation.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        augmentation=lambda w: as_json(augmentation(w.dataset)),
+        seed=lambda w: runs(w.dataset)[w.dataset],
+    shell:
+        "python {input.script} --manifest {input.manifest:q} --augmentation {params.augmentation:q} --seed {params.seed}"
+        " --label {wildcards.dataset} --log {log:q} --output {output.folder:q}"

@@ -168,7 +168,7 @@ def assert_complete(folder, experiment):
 def assert_data_set_complete(place, experiment, rows):
     """The same of the data set whose results are in the folder `place`."""
     name, folder = place.name, place.parent.parent
-    sections = config.dataset_config(experiment, name, "model", "evaluation", "splits")
+    sections = config.dataset_config(experiment, name, "model", "training", "evaluation", "splits")
     tested = [split for split in sections["splits"] if split.startswith("test")]
     tuned = bool(sections["model"]["init_from"])
     first, *others = config.seeds(experiment, name)
@@ -193,6 +193,7 @@ def assert_data_set_complete(place, experiment, rows):
         assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
     if sections["evaluation"]["transfer"]:
         assert_tested_elsewhere(place, experiment, 1 + len(others))
+    assert_augmented(place, last, config.augmentation(sections["training"]))
     if sections["evaluation"]["suspects"]:
         scored = files.read_json(place / "suspects.json")
         assert list(scored) == [split for split in sections["splits"] if not split.startswith("test")]
@@ -205,6 +206,22 @@ def assert_data_set_complete(place, experiment, rows):
         assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
         logged = sorted(runs[-1].table("wer_table"), key=lambda row: row["split"])
         assert logged == [row for (dataset, _), row in rows.items() if dataset == name]
+
+
+def assert_augmented(place, leg, on):
+    """What was on is said, and there are examples and a page that plays them where it can be heard; else nothing."""
+    card = (place / "model/README.md").read_text(encoding="utf-8")
+    assert bool(on) == ("augmentation" in leg) == ("| augmentation |" in card)
+    heard = bool(on.keys() - {"spec_augment"})
+    assert (place / "augmentation").is_dir() == heard
+    page = (place.parent / "report.html").read_text(encoding="utf-8")
+    if heard:
+        with open(place / "augmentation/list.tsv", newline="", encoding="utf-8") as file:
+            listed = list(csv.DictReader(file, delimiter="\t"))
+        assert {row["file"] for row in listed} == {path.name for path in (place / "augmentation").glob("*.flac")}
+        assert all(row["done"] for row in listed) or "gain" not in on
+        assert page.count(f'aria-label="{listed[0]["id"]}, {listed[0]["done"] or "as it is"}"') == 1
+        assert leg["augmentation"] in page
 
 
 def assert_trained(place, sections, with_zero_shot):

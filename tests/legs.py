@@ -58,6 +58,19 @@ def train(
     return model, output
 
 
+def everything(noises):
+    """Every part of `training.augmentation`, on, with the audio in the folder `noises`."""
+    return {
+        "speed": [0.9, 1.0, 1.1],
+        "gain": [-6, 6],
+        "noise": {"path": str(noises), "snr": [10, 20], "probability": 0.5, "files": "a hash"},
+        "babble": {"snr": [10, 20], "probability": 0.5, "speakers": [1, 3]},
+        "reverberation": {"path": None, "probability": 0.5},
+        "telephone": {"probability": 0.5},
+        "spec_augment": {"frequency_masks": 2, "frequency_width": 10, "time_masks": 2, "time_width": 0.1},
+    }
+
+
 def losses(output):
     history = json.loads((output / "trainer/trainer_state.json").read_text())["log_history"]
     return {row["step"]: row["loss"] for row in history if "loss" in row}

@@ -18,6 +18,9 @@ def parser():
     p.add_argument(
         "--suspects", type=Path, nargs="*", default=[], help="DATASET/suspects.tsv of the data sets with one"
     )
+    p.add_argument(
+        "--augmented", type=Path, nargs="*", default=[], help="DATASET/augmentation of the data sets with one"
+    )
     p.add_argument("--output", type=Path, required=True, help="HTML file to write")
     p.add_argument("--figures", type=Path, required=True, help="folder for the figures as PNG and SVG files")
     return p
@@ -29,6 +32,7 @@ def main(args):
     content["transfer"] = page.transfer(args.transfer)
     content["comparisons"] = page.read_comparisons(args.comparisons, args.datasets)
     content["suspects"] = {path.parent.name: page.suspects(path) for path in args.suspects}
+    content["augmented"] = {path.parent.name: page.augmented(path) for path in args.augmented}
     content["provenance"] = page.read_if_there(args.provenance)
     files.write_text(args.output, page.render(content, args.figures))
     console.log.info(

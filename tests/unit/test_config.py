@@ -72,6 +72,34 @@ def test_a_data_set_overrides_a_search_key_by_key():
     assert checked["evaluation"]["beam"]["beam_size"] == 4
 
 
+def augmentation(shared, own=None):
+    """What is on of the augmentation of a data set, of the shared section and its own."""
+    given = changed("training.augmentation", shared)
+    if own is not None:
+        given["datasets"]["digits"]["training"] = {"augmentation": own}
+    checked = config.validate(given, SCHEMA)
+    return config.augmentation(config.dataset_config(checked, "digits", "training")["training"])
+
+
+def test_of_augmentation_what_is_on_is_told_and_nothing_else():
+    """So that a training without it, or with a part that is off, stays the training that it was."""
+    assert augmentation({}) == augmentation({"speed": [1.0, 1], "noise": {"path": "x"}, "telephone": {}}) == {}
+    assert augmentation({"speed": [1.0, 0.9]}) == {"speed": [1.0, 0.9]}
+    noise = {"path": "x", "snr": [10, 20], "probability": 0.2}
+    assert augmentation({"noise": {"path": "x", "probability": 0.2}}) == {"noise": noise}
+    assert augmentation({"noise": {"probability": 0.2}}, {"noise": {"path": "x"}}) == {"noise": noise}
+    assert augmentation({"noise": noise, "gain": [0, 3]}, {"noise": {"probability": 0}}) == {"gain": [0, 3]}
+
+
+def test_a_section_that_may_be_null_is_overridden_as_a_whole():
+    masks = {"frequency_masks": 2, "frequency_width": 27, "time_masks": 10, "time_width": 0.05}
+    for shared in (None, {"frequency_masks": 7}):
+        own = augmentation({"spec_augment": shared}, {"spec_augment": {"time_masks": 3}})
+        assert own == {"spec_augment": {**masks, "time_masks": 3}}
+    assert augmentation({"spec_augment": {}}) == {"spec_augment": masks}
+    assert augmentation({"spec_augment": {}}, {"spec_augment": None}) == {}
+
+
 def test_validation_leaves_the_given_configuration_alone():
     given = copy.deepcopy(VALID)
     config.validate(given, SCHEMA)
@@ -115,6 +143,17 @@ def test_validation_leaves_the_given_configuration_alone():
         ("evaluation.beam", {"strategy": "tsd", "beam_size": 1}, ["tsd with beam_size 1 is NeMo's greedy search"]),
         ("evaluation.beam.maes_num_steps", 3, ["beam.maes_num_steps is for maes and maes_batch, not for malsd_batch"]),
         ("evaluation.beam", {"strategy": "maes", "lm": "x"}, ["evaluation.beam.lm is for malsd_batch and maes_batch"]),
+        ("training.augmentation.speed", [0.9, 2.5], ["augmentation.speed.1: 2.5 is greater than the maximum of 2"]),
+        ("training.augmentation.gain", [6, -6], ["training.augmentation.gain: 6 to -6: the lower one comes first"]),
+        (
+            "training.augmentation.babble",
+            {"snr": [20, 10], "probability": 1},
+            ["training.augmentation.babble.snr: 20 to 10", "lower one"],
+        ),
+        ("training.augmentation.noise.probability", 0.5, ["training.augmentation.noise.path: not set", "a folder"]),
+        ("training.augmentation.noise.path", "~nobody_/x", ["training.augmentation.noise.path", "no such home"]),
+        ("training.augmentation.spec_augment", 3, ["augmentation.spec_augment: expected an object or null, got 3"]),
+        ("training.augmentation.reverb", {}, ["augmentation.reverb: did you mean `reverberation`?"]),
         ("datasets", {1: {}}, ["datasets.1", "put it in quotes"]),
         ("datasets.digits.source", {"type": "synthetic", "corpus": "spoken_digits"}, ["splits.validation", "dev"]),
         ("datasets.digits.source", {"type": "librispeech"}, ["splits.train: the source librispeech", "dev-clean"]),

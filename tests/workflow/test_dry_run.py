@@ -232,6 +232,56 @@ def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkou
     assert plan.count("--lm 'my words.arpa'") == 1
 
 
+def test_augmentation_is_told_to_the_training_and_previewed_where_it_is_on(checkout):
+    for name in ("street", "below/café"):
+        (checkout / "my noises" / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / f"my noises/{name}.wav").write_bytes(b"a")
+    (checkout / "overlay.yaml").write_text(
+        "training: {augmentation: {speed: [0.9, 1.1], noise: {path: my noises, probability: 0.5}}}\n"
+        "datasets: {spoken_digits: {training: {augmentation: {speed: [1.0], noise: {probability: 0}}}}}\n"
+    )
+    overlay = ("--configfile", "config/config.yaml", "overlay.yaml")
+
+    def commands(*arguments):
+        done = snakemake(checkout, "--dry-run", "--printshellcmds", *arguments)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if "python workflow_scripts/" in line]
+        found = {"spoken_commands": {}, "spoken_digits": {}}
+        for name, scripts in found.items():
+            for line in lines:
+                words = shlex.split(line.removeprefix("Shell command: "))
+                if f"--label {name}" in line or "make_report" in line:
+                    scripts.setdefault(Path(words[1]).stem, []).append(words)
+        return found
+
+    def value(words, key):
+        return json.loads(words[words.index(f"--{key}") + 1])
+
+    on = commands(*overlay)
+    training = [value(words, "training")["augmentation"] for words in on["spoken_commands"]["train_leg"]]
+    hashed = training[0]["noise"].pop("files")
+    assert training[0] == {"speed": [0.9, 1.1], "noise": {"path": "my noises", "snr": [10, 20], "probability": 0.5}}
+    assert len(training) == 3 and len(hashed) == 16
+    (preview,) = on["spoken_commands"]["preview_augmentation"]
+    assert value(preview, "augmentation")["noise"]["files"] == hashed and value(preview, "seed") == 1
+    (page,) = on["spoken_commands"]["make_report"]
+    assert page[page.index("--augmented") + 1 : page.index("--suspects")] == ["results/spoken_commands/augmentation"]
+
+    off = commands()
+    assert off["spoken_digits"]["train_leg"] == on["spoken_digits"]["train_leg"], "trained again for nothing"
+    assert not any("augmentation" in words for words in off["spoken_digits"]["train_leg"][0])
+    assert "preview_augmentation" not in str(off) and "preview_augmentation" not in on["spoken_digits"]
+    message = "results/spoken_digits/augmentation: nothing of training.augmentation is on that can be heard"
+    assert message in refusal(checkout, "--", "results/spoken_digits/augmentation")
+
+    (checkout / "my noises/street.wav").write_bytes(b"ab")
+    other = value(commands(*overlay)["spoken_commands"]["train_leg"][0], "training")["augmentation"]["noise"]["files"]
+    assert other != hashed, "other noises are another training"
+    shutil.rmtree(checkout / "my noises")
+    message = "training.augmentation.noise.path: my noises: no such folder: it takes one with audio files"
+    assert message in refusal(checkout, *overlay)
+
+
 def test_a_language_is_told_to_what_depends_on_it(checkout):
     """Every scoring; the manifests, on which the training rests, only where lower case is made in another way."""
     (checkout / "overlay.yaml").write_text(

@@ -17,8 +17,9 @@ import torch
 from allpairspy import AllPairs
 
 import tracked
+import trees
 from conftest import ROOT, SCRIPTS, entries
-from legs import OPTIONS, RUNNING, difference
+from legs import OPTIONS, RUNNING, difference, everything
 from nemo_files import nvidia_like
 from rnnt import files
 from rnnt.corpora import local
@@ -40,6 +41,7 @@ VALUES = {
     "weight": (None, 0.3),  # of every third utterance
     "legs": (3, 1),
     "wandb": ("off", "offline"),
+    "augmentation": ("off", "all"),
 }
 # Of what the same arithmetic gives another way: the order of sums depends on what else the process has done.
 TOLERANCE = {"fp32": 1e-6, "bf16": 1e-6, "fp16": 1e-6}
@@ -96,6 +98,7 @@ def short(speech, tmp_path_factory):
     texts = [row["text"] for row in manifests.read(folder / "train.jsonl")]
     tokenizers.write(folder / "tokenizer", tokenizers.train(texts, 20))
     base = nvidia_like(folder, [text[::-1] for text in texts], 24)
+    trees.write(folder / "noises/street.wav", trees.noise(2, 16000), 16000)
     own = tokenizers.from_nemo(base)
     tokenizers.write(folder / "own", own)
     tokenizers.write(folder / "extended", tokenizers.extend(own, ["naïve"])[0])
@@ -115,6 +118,7 @@ class Training:
     def leg(self, number, killed_at=None):
         """Train a leg; returns the finished process."""
         trained = {key: value for key, value in self.values.items() if key in OPTIONS and key not in RUNNING}
+        trained["augmentation"] = everything(self.short / "noises") if self.values["augmentation"] == "all" else {}
         options = {key: value for key, value in {**OPTIONS, "seed": 3, **trained}.items() if key not in RUNNING}
         arguments = {
             "manifest": self.short / ("weighted.jsonl" if self.values["weight"] else "train.jsonl"),

@@ -63,6 +63,12 @@ def recordings(folder, speech):
     shutil.copytree(speech, folder / "my_recordings")
 
 
+def recordings_and_noises(folder, speech):
+    """The same, and a folder with a recording of noise."""
+    recordings(folder, speech)
+    trees.write(folder / "noises/street.wav", trees.noise(2, 16000), 16000)
+
+
 def librispeech(folder, speech):
     """The splits that the snippet names."""
     for n, split in enumerate(("train-clean-100", "dev-clean", "test-clean")):
@@ -82,13 +88,14 @@ EXPERIMENTS = {
         hidden=STEPS,
         added={},
     ),
-    "a pretrained model with its own tokenizer": experiment(
+    "a pretrained model with its own tokenizer, and augmentation": experiment(
         "config/local_example.yaml",
         (
             "README.md: model tokenizer training",
             "config/README.md: model tokenizer",
+            "config/README.md: training",
         ),
-        recordings,
+        recordings_and_noises,
         hidden=STEPS | {"model.init_from": ("base.nemo", "600 MB to download: a small model in the same form")},
         added={},
     ),

@@ -46,6 +46,7 @@ SHORTEST = {
     **{"zho": "zh", "chi": "zh", "khm": "km", "mya": "my", "bur": "my", "bod": "bo", "tib": "bo", "dzo": "dz"},
 }
 NAME_OF_A_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+RANGES = (("noise", "snr"), ("babble", "snr"), ("babble", "speakers"))  # of training.augmentation
 LISTED_BEFORE = " (to change a data set of another file, list that file first: --configfile config/config.yaml YOURS)"
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
@@ -114,6 +115,16 @@ def seeds(config: dict, dataset: str) -> list[int]:
     return training["seeds"] if "seeds" in training else [training["seed"]]
 
 
+def augmentation(training: dict) -> dict:
+    """What of the `augmentation` of a `training` section is on: a later key that is off trains nothing anew."""
+    off = {"speed": lambda on: set(on) == {1}, "gain": lambda on: on is None, "spec_augment": lambda on: on is None}
+    return {
+        name: on
+        for name, on in training["augmentation"].items()
+        if not (off[name](on) if name in off else on["probability"] == 0)
+    }
+
+
 def parts(config: dict, dataset: str, split: str) -> list[dict]:
     """The splits of sources that a data set's split is made of, and what of them.
 
@@ -168,7 +179,7 @@ def source_id(source: dict) -> str:
 
 def _merged(shared: dict, own: dict) -> dict:
     """`own` over `shared`, key by key, the sections within them too."""
-    below = {key: _merged(shared[key], value) for key, value in own.items() if isinstance(value, dict)}
+    below = {key: _merged(shared[key] or {}, value) for key, value in own.items() if isinstance(value, dict)}
     return {**shared, **own, **below}
 
 
@@ -298,6 +309,18 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         raise UserError(f"config: {key}: training.precision fp16 needs a CUDA GPU: use bf16 or fp32")
     if not merged["filter"]["allow_overlap"]:
         _check_disjoint(key, dataset["splits"])
+    _check_augmentation(f"{key}: training.augmentation", augmentation(merged["training"]))
+
+
+def _check_augmentation(key: str, on: dict) -> None:
+    """That ranges are none backwards, and that noise comes from somewhere."""
+    ranges = {"gain": on.get("gain")}
+    ranges |= {f"{name}.{inner}": on.get(name, {}).get(inner) for name, inner in RANGES}
+    for name, value in ranges.items():
+        if value and value[0] > value[1]:
+            raise UserError(f"config: {key}.{name}: {value[0]} to {value[1]}: the lower one comes first")
+    if "noise" in on and not on["noise"]["path"]:
+        raise UserError(f"config: {key}.noise.path: not set: noise is taken from a folder with audio files")
 
 
 def _check_chain(config: dict, name: str) -> None:
@@ -409,7 +432,8 @@ def _properties(node: dict, instance: dict, schema: dict) -> dict:
 def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrides: bool, fill: bool = True) -> None:
     """Fill defaults and expand paths, in place.
 
-    A data set's overrides of the shared sections get no defaults: they would hide the shared.
+    A data set's overrides of the shared sections get no defaults: they would hide the shared. But a section that may be
+    null, which there is no other to merge with.
     """
     for key, child in _properties(node, instance, schema).items():
         child = _resolve(child, schema)
@@ -429,7 +453,8 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrid
         if child.get("format") == "path" and instance[key] is not None:
             instance[key] = _path(instance[key], f"{where}{key}")
         if isinstance(instance[key], dict):
-            _fill_defaults(instance[key], child, schema, f"{where}{key}.", overrides or key == "datasets", own)
+            whole = own or child.get("default", {}) is None
+            _fill_defaults(instance[key], child, schema, f"{where}{key}.", overrides or key == "datasets", whole)
 
 
 def _explain(error: jsonschema.ValidationError, schema: dict) -> str:

@@ -108,6 +108,8 @@ def test_the_card_says_what_kind_of_model_it_is_and_what_of_it_was_not_tried():
     assert f"A {leg['family']} of NVIDIA NeMo" in card
     assert "trained and tested offline, each utterance as a whole" in card and "left untrained" not in card
     assert "Its CTC head was left untrained" in card_of(leg={**leg, "ctc_weight": 0.0})
+    assert "| augmentation |" not in card
+    assert "| augmentation | speed 0.9, 1 |" in card_of(leg={**leg, "augmentation": "speed 0.9, 1"})
 
 
 def results(content):

@@ -395,6 +395,40 @@ def test_a_list_that_is_none_is_one_line(results, suspects, broken):
         make(results, "--suspects", suspects)
 
 
+@pytest.fixture
+def augmented(results):
+    """What preview_augmentation.py wrote of four utterances, the second of which was left as it is."""
+    folder = results / "speech/augmentation"
+    folder.mkdir()
+    lines = ["file\tid\tseconds\tdone\ttext\n"]
+    for n in range(1, 5):
+        soundfile.write(folder / f"{n:02d}.flac", np.zeros(16000 * n), 16000)
+        done = "" if n == 2 else f"speed 0.9; <street>.wav at 1{n}.0 dB"
+        lines.append(f"{n:02d}.flac\tutterance {n}\t{n}.00\t{done}\tone two\n")
+    (folder / "list.tsv").write_text("".join(lines))
+    return folder
+
+
+def test_what_training_heard_is_said_and_three_utterances_play(results, augmented):
+    plain = make(results)
+    assert "Augmentation" not in plain and 'id="augmentation"' not in plain
+    files.write_json(results / "speech/checkpoints/leg_2/leg.json", {"augmentation": "speed 0.9, 1; telephone (p 0.5)"})
+    whole = make(results, "--augmented", augmented)
+    assert "Augmentation: speed 0.9, 1; telephone (p 0.5)." in whole and 'href="#augmentation"' in whole
+    section = whole[whole.index('<section id="augmentation"') : whole.index('<section id="speed"')]
+    assert section.count("speed 0.9; &lt;street&gt;.wav at 1") == 4 and section.count("as it is") == 2
+    uris = re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', section)
+    heard = [soundfile.info(io.BytesIO(base64.b64decode(uri))).duration for uri in uris]
+    assert heard == pytest.approx([1, 2, 3], abs=0.1), "three are enough"
+
+
+@pytest.mark.parametrize("broken", [None, "file\tid\n01.flac\tx\n"])
+def test_a_list_of_what_training_heard_that_is_none_is_one_line(results, augmented, broken):
+    (augmented / "list.tsv").unlink() if broken is None else (augmented / "list.tsv").write_text(broken)
+    with pytest.raises(UserError, match="list.tsv: not as preview_augmentation wrote it: delete the folder"):
+        make(results, "--augmented", augmented)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_sorting_filtering_and_playing_work_in_a_browser(results, tmp_path):
     found = in_browser(

@@ -95,6 +95,24 @@ def unlisted(source: dict, split: str, listed: Iterable[str]) -> list[str]:
     return sorted(path for path in left if _real(path) not in known)
 
 
+def audio_below(folder: str, key: str) -> list[str]:
+    """The audio files anywhere in a folder that the configuration's `key` names, relative to it, sorted.
+
+    What begins with a dot is hidden. Raises UserError where there is no such folder, or no audio in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{key}: {folder}: no such folder: it takes one with audio files")
+    found = [
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if _is_audio(name) and not name.startswith(".")
+    ]
+    if not found:
+        raise UserError(f"{key}: {folder}: no audio in this folder or below")
+    return sorted(found)
+
+
 def _real(path: str) -> str:
     return unicodedata.normalize("NFC", os.path.realpath(path))
 

@@ -26,6 +26,7 @@ from rnnt.report import figures, table
 
 WORST = 10  # utterances per test split
 SUSPECTS = 20  # per data set
+AUGMENTED = 3  # utterances as training hears them, per data set
 SPEAKERS = 30  # per test split
 CONFUSIONS = 15  # of each kind, per test split
 ALIGNED_WORDS = 120  # of an utterance: a hypothesis that loops can have thousands
@@ -333,6 +334,30 @@ def suspects(path: Path) -> dict:
     return {"listed": len(rows), "first": first, "scored": files.read_json(path.with_suffix(".json"))}
 
 
+def augmented(folder: Path) -> list[dict]:
+    """What preview_augmentation.py wrote: the first AUGMENTED utterances, with audio.
+
+    Raises UserError where the list is none of its own.
+    """
+    path = folder / "list.tsv"
+    found = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in list(csv.DictReader(file, delimiter="\t"))[:AUGMENTED]:
+                entry = {
+                    "id": row["id"],
+                    "audio_filepath": str(folder / row["file"]),
+                    "duration": float(row["seconds"]),
+                }
+                mp3, note = embedded_audio(entry)
+                found.append({"id": row["id"], "done": row["done"], "text": row["text"], "audio": mp3, "note": note})
+    except (OSError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: not as preview_augmentation wrote it: delete the folder, and it is made again"
+        ) from None
+    return found
+
+
 def embedded_audio(entry: dict) -> tuple[str, str]:
     """An utterance's audio as a data URI, and a remark; no URI where the audio can't be read."""
     seconds = min(float(entry["duration"]), AUDIO_SECONDS)
@@ -350,7 +375,7 @@ def embedded_audio(entry: dict) -> tuple[str, str]:
 
 
 def training(folder: Path, last: int) -> dict | None:
-    """Loss and skipped steps of the training up to leg `last`, and its interim WERs; None with neither."""
+    """Loss, skipped steps and augmentation of the training up to leg `last`, and interim WERs; None without any."""
     states = [(leg, path) for leg, path in _legs(folder / "checkpoints", "trainer/trainer_state.json") if leg <= last]
     history = files.read_json(states[-1][1])["log_history"] if states else []
     loss = [(row["step"], row["loss"]) for row in history if math.isfinite(row.get("loss", math.nan))]
@@ -362,7 +387,9 @@ def training(folder: Path, last: int) -> dict | None:
             interim.setdefault(path.stem, []).append((metrics["checkpoint"]["step"], metrics["wer"]))
     if not loss and not interim:
         return None
+    report = states and read_if_there(states[-1][1].parents[1] / "leg.json")
     return {
+        "augmentation": report.get("augmentation") if report else None,
         "loss": loss,
         "skipped": {row["step"]: row["skipped"] for row in history if "skipped" in row},
         "interim": {split: sorted(points) for split, points in sorted(interim.items())},

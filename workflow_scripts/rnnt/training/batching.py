@@ -14,6 +14,7 @@ import torch
 from rnnt import files
 from rnnt.data import audio, tokenizers
 from rnnt.errors import UserError
+from rnnt.training.augmentation import Draw, Speeds
 
 ALIKE = 0.05  # durations of one bucket: it starts with the longest and ends this share below
 ROUNDING = 1e-6  # of utterances
@@ -186,62 +187,92 @@ def _most(bucket: Bucket) -> int:
     return sum(math.ceil(count - ROUNDING) for _, count, _ in bucket.parts) or len(bucket.indices)
 
 
+class Batch(NamedTuple):
+    """Utterances that are padded to one length, by their place in the data set."""
+
+    indices: np.ndarray
+    speeds: np.ndarray
+    turns: np.ndarray  # how often all utterances were taken before
+
+
 class BatchSampler(torch.utils.data.Sampler):
     """Batches of utterance indices, drawn anew in every `epoch` from seed and epoch alone.
 
     So an epoch that was cut off is resumed by skipping batches. Each run of `ranks` batches comes from one bucket or
-    two neighbours, as accelerate gives them to one process each, and none should wait for another.
+    two neighbours, as accelerate gives them to one process each, and none should wait for another. With `speeds`, whose
+    slots the buckets are of, batches are of `augmentation.Draw`.
     """
 
-    def __init__(self, buckets: list[Bucket], seed: int, ranks: int = 1):
-        self.buckets, self.seed, self.ranks, self.epoch = buckets, seed, ranks, 0
+    def __init__(self, buckets: list[Bucket], seed: int, ranks: int = 1, speeds: Speeds | None = None):
+        self.buckets, self.seed, self.ranks, self.speeds, self.epoch = buckets, seed, ranks, speeds, 0
 
     def __len__(self) -> int:
         return sum(bucket.batches for bucket in self.buckets)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng([self.seed, self.epoch])
-        batches = [
-            batch
-            for number, bucket in enumerate(self.buckets)
-            for batch in np.array_split(random.permutation(self._indices(number, bucket)), bucket.batches)
-        ]
-        for group in random.permutation(len(batches) // self.ranks):
-            for batch in batches[group * self.ranks : (group + 1) * self.ranks]:
-                yield batch.tolist()
+    def __iter__(self) -> Iterator[list[int] | list[Draw]]:
+        for indices, speeds, turns in self.batches():
+            if self.speeds is None:
+                yield indices.tolist()
+            else:
+                yield list(map(Draw, indices.tolist(), speeds.tolist(), turns.tolist()))
 
-    def _indices(self, number: int, bucket: Bucket) -> np.ndarray:
-        """What an epoch has of a bucket. Of a part that is not drawn whole it goes on where the epoch before ended."""
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the epoch, with the speeds at which their utterances are heard."""
+        random = np.random.default_rng([self.seed, self.epoch])
+        found = []
+        for number, bucket in enumerate(self.buckets):
+            slots, turns = self._slots(number, bucket)
+            order = random.permutation(len(slots))
+            found += zip(*(np.array_split(values[order], bucket.batches) for values in (slots, turns)), strict=True)
+        slots, turns = (np.concatenate(values) for values in zip(*found, strict=True))
+        indices, speeds = slots, np.ones(len(slots))
+        if self.speeds is not None:
+            indices, speeds = self.speeds.deal(slots, turns, self.seed)
+        ends = np.cumsum([len(batch) for batch, _ in found])
+        for group in random.permutation(len(found) // self.ranks):
+            for batch in range(group * self.ranks, (group + 1) * self.ranks):
+                place = slice(ends[batch] - len(found[batch][0]), ends[batch])
+                yield Batch(indices[place], speeds[place], turns[place])
+
+    def _slots(self, number: int, bucket: Bucket) -> tuple[np.ndarray, np.ndarray]:
+        """What an epoch has of a bucket, and how often all of its part were taken before.
+
+        Of a part that is not drawn whole it goes on where the epoch before ended.
+        """
         if not bucket.parts:
-            return bucket.indices
+            return bucket.indices, np.full(len(bucket.indices), self.epoch)
         ends = [
             [int(count * epoch + begin + ROUNDING) for epoch in (self.epoch, self.epoch + 1)]
             for _, count, begin in bucket.parts
         ]
         # Every batch has an utterance, though a small share rounds to none.
         ends[-1][1] += max(0, bucket.batches - sum(end - start for start, end in ends))
-        found = []
+        found, turns = [], []
         for part, ((indices, *_), (start, end)) in enumerate(zip(bucket.parts, ends, strict=True)):
             place = np.arange(start, end)
-            for again in np.unique(place // len(indices)):
+            turns.append(place // len(indices))
+            for again in np.unique(turns[-1]):
                 mixed = np.random.default_rng([self.seed, number, part, again]).permutation(indices)
-                found.append(mixed[place[place // len(indices) == again] % len(indices)])
-        return np.concatenate(found)
+                found.append(mixed[place[turns[-1] == again] % len(indices)])
+        return np.concatenate(found), np.concatenate(turns)
 
 
 def padding(sampler: BatchSampler, durations: np.ndarray) -> float:
     """The share of an epoch's audio that is padding, 0 to 1."""
     padded = held = 0.0
-    for batch in sampler:
-        held += durations[batch].sum()
-        padded += len(batch) * durations[batch].max()
+    for indices, speeds, _ in sampler.batches():
+        seconds = durations[indices] / speeds
+        held += seconds.sum()
+        padded += len(seconds) * seconds.max()
     return 1 - held / padded
 
 
 def shares(sampler: BatchSampler, durations: np.ndarray, parts: np.ndarray) -> dict[str, list[float]]:
     """Of each part its share of an epoch's audio, and the least and the most that a batch has of it, 0 to 1."""
     names, number = np.unique(parts, return_inverse=True)
-    seconds = np.array([np.bincount(number[b], durations[b], len(names)) for b in sampler])
+    seconds = np.array(
+        [np.bincount(number[b.indices], durations[b.indices] / b.speeds, len(names)) for b in sampler.batches()]
+    )
     of_batch = seconds / seconds.sum(axis=1, keepdims=True)
     epoch = seconds.sum(axis=0) / seconds.sum()
     values = np.stack([epoch, of_batch.min(axis=0), of_batch.max(axis=0)], axis=1).round(4)

@@ -20,7 +20,7 @@ import transformers
 from rnnt import console, files, tracking
 from rnnt.data import families
 from rnnt.errors import UserError
-from rnnt.training import batching, callbacks, checkpoints, models, preflight
+from rnnt.training import augmentation, batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
 from rnnt.training.transducer_loss import nemo_joint_loss
 
@@ -143,8 +143,10 @@ def starting_model(leg: Leg):
     if leg.base_model:
         model = models.restore(leg.base_model)
         models.adapt(model, leg.tokenizer, leg.model["reinitialize_decoder"])
-        return model
-    return models.build(leg.model["architecture"], leg.tokenizer)
+    else:
+        model = models.build(leg.model["architecture"], leg.tokenizer)
+    models.settle_spec_augment(model, leg.training.get("augmentation", {}).get("spec_augment"))
+    return model
 
 
 def settle_ctc_weight(family: families.Family, wanted: float | None) -> float:
@@ -175,15 +177,20 @@ def train(
     frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg.number, leg.legs))
     model.encoder.requires_grad_(not always_frozen)
     parts, times = batching.parts(dataset) or (None, None)
-    sizes = batching.sizes(dataset, leg.vocabulary)
-    flight = preflight.measure(step, options, *sizes, arguments.world_size, times)
+    sizes = slots = batching.sizes(dataset, leg.vocabulary)
+    augmented, speeds, changes = dataset, None, options.get("augmentation", {})
+    if augmentation.changes_samples(changes):
+        augmented = augmentation.of_dataset(dataset, changes, options["seed"], model.cfg.sample_rate)
+        speeds = augmentation.Speeds(changes.get("speed", (1,)), sizes[0], times)
+        slots = speeds.bounds(*sizes)
+    flight = preflight.measure(step, options, *slots, arguments.world_size, times)
     budget = preflight.settle_budget(flight, run, previous)
     if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
         model.encoder.requires_grad_(False)
-        flight = preflight.measure(step, options, *sizes, arguments.world_size, times)
-    sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size)
-    padding = batching.padding(sampler, flight.durations)
-    shares = None if parts is None else batching.shares(sampler, flight.durations, parts)
+        flight = preflight.measure(step, options, *slots, arguments.world_size, times)
+    sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size, speeds)
+    padding = batching.padding(sampler, sizes[0])
+    shares = None if parts is None else batching.shares(sampler, sizes[0], parts)
     steps_per_epoch = -(-len(sampler) // (arguments.world_size * arguments.gradient_accumulation_steps))
     arguments.max_steps = total = total_steps(steps_per_epoch, leg.length)
     if total < leg.legs:
@@ -202,7 +209,7 @@ def train(
         frozen,
         model=step,
         args=arguments,
-        train_dataset=dataset,
+        train_dataset=augmented,
         data_collator=batching.collate,
         callbacks=[
             callbacks.Epochs(sampler, steps_per_epoch),
@@ -216,6 +223,8 @@ def train(
     if not resume or checkpoints.steps_done(resume) < end:
         preflight.report(flight, budget, sampler, padding, shares)
         preflight.try_worst_batch(flight, budget)
+        if changes:
+            console.log.info("augmentation: %s", augmentation.describe(changes))
         if resume:
             console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
         with stop, preflight.advice_when_out_of_memory(flight, budget):
@@ -236,6 +245,7 @@ def train(
         "batches_per_epoch": len(sampler),
         "padding": round(padding, 4),
         **({"shares": shares} if shares else {}),
+        **({"augmentation": augmentation.describe(changes)} if changes else {}),
         "skipped_steps": checkpoints.skipped_steps(newest),
         "parameters": models.count_parameters(model),
         "seconds": round(time.monotonic() - started, 1),

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import random
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,28 @@ def bf16_lstm_works() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def settle_spec_augment(model, wanted: dict | None) -> None:
+    """Give a model the SpecAugment (arXiv 1904.08779) of `training.augmentation.spec_augment`; null: leave its own.
+
+    Of its own what NeMo draws with Python is drawn from the state that a checkpoint has, not from one of NeMo's own.
+    """
+    if wanted:
+        from omegaconf import open_dict
+
+        with open_dict(model.cfg):
+            model.cfg.spec_augment = {
+                "_target_": "nemo.collections.asr.modules.SpectrogramAugmentation",
+                "freq_masks": wanted["frequency_masks"],
+                "freq_width": wanted["frequency_width"],
+                "time_masks": wanted["time_masks"],
+                "time_width": float(wanted["time_width"]),  # of an integer NeMo makes frames
+            }
+        model.spec_augmentation = model.from_config_dict(model.cfg.spec_augment)
+    for module in model.modules():
+        if isinstance(getattr(module, "_rng", None), random.Random):
+            module._rng = random.randint.__self__  # the instance behind Python's own functions
 
 
 def keep_lstm_out_of_bf16_where_it_fails(model) -> None:

@@ -21,7 +21,10 @@ from rnnt.training import batching, memory, models
 
 
 class Flight(NamedTuple):
-    """A model on its device, the config's `training` section, the sizes of its utterances, and what they take."""
+    """A model on its device, the config's `training` section, the sizes of its utterances, and what they take.
+
+    Where their speed is changed, the sizes are those of the slots (augmentation.Speeds).
+    """
 
     step: torch.nn.Module  # a legs.Transducer
     options: dict
@@ -35,6 +38,11 @@ class Flight(NamedTuple):
     def device(self) -> str:
         """Where the model is: `cpu` or `cuda`."""
         return next(self.step.parameters()).device.type
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest utterance, at its own speed."""
+        return float(self.durations.max()) * min(self.options.get("augmentation", {}).get("speed", (1,)))
 
     def buckets(self, budget: float | None, batch_size: int | None = None) -> list[batching.Bucket]:
         """The buckets of a budget in seconds; of `batch_size` instead of the config's where batches are fixed."""
@@ -188,7 +196,7 @@ def advice(flight: Flight, budget: float | None) -> str:
             changes.append(f"training.batch_budget from {budget:g} to {smaller:g}")
     others = {"transducer": "fused", "gradient_checkpointing": True, "optimizer": "adamw_8bit", "precision": "bf16"}
     changes += [f"training.{key} to {str(value).lower()}" for key, value in others.items() if options[key] != value]
-    changes.append(f"filter.max_duration to less than {flight.durations.max():.1f}")
+    changes.append(f"filter.max_duration to less than {flight.longest:.1f}")
     return f"out of memory: change {', or '.join(changes)}"
 
 
