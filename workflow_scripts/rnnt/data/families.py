@@ -133,8 +133,6 @@ def check_training(family: Family, transducer: str, ctc_weight: float | None, de
 
     `device` is `cpu` or `cuda`, None where it is not known yet.
     """
-    if ctc_weight is not None and family.ctc_weight is None:
-        raise UserError("training.ctc_weight: the model has no CTC head: set it to null")
     if ctc_weight is None and family.ctc_weight is not None and math.isnan(family.ctc_weight):
         raise UserError(
             "training.ctc_weight: aux_ctc.ctc_loss_weight of the model is no share of its loss, a number of at least 0 "

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -28,7 +29,8 @@ from rnnt.training.transducer_loss import nemo_joint_loss
 class Transducer(torch.nn.Module):
     """A NeMo transducer as the Trainer wants it: a batch in, the loss out.
 
-    The loss of a CTC head has the share `ctc_weight` in it, as in NeMo; with 0 the head is left alone.
+    The loss of a CTC head has the share `ctc_weight` in it, as in NeMo; with 0 the head is left alone. `losses` has the
+    last batch's two, in nats per utterance.
     """
 
     def __init__(self, model, transducer: str, fused_batch_size: int = 4, ctc_weight: float = 0.0):
@@ -40,6 +42,7 @@ class Transducer(torch.nn.Module):
         self.transducer = transducer
         self.fused_batch_size = fused_batch_size
         self.ctc_weight = ctc_weight
+        self.losses: dict[str, torch.Tensor] = {}
         if hasattr(model, "ctc_decoder"):
             model.ctc_decoder.requires_grad_(ctc_weight > 0)
 
@@ -64,6 +67,7 @@ class Transducer(torch.nn.Module):
             of_head = self.model.ctc_loss(
                 log_probs=log_probs, targets=tokens, input_lengths=frames, target_lengths=labels
             )
+        self.losses = {"transducer_loss": loss.detach(), "ctc_loss": of_head.detach()}
         return (1 - self.ctc_weight) * loss + self.ctc_weight * of_head
 
     def _transducer_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
@@ -143,8 +147,11 @@ def starting_model(leg: Leg):
     if leg.base_model:
         model = models.restore(leg.base_model)
         models.adapt(model, leg.tokenizer, leg.model["reinitialize_decoder"])
-        return model
-    return models.build(leg.model["architecture"], leg.tokenizer)
+    else:
+        model = models.build(leg.model["architecture"], leg.tokenizer)
+    if leg.training.get("ctc_weight") and not hasattr(model, "ctc_decoder"):
+        models.add_ctc_head(model)
+    return model
 
 
 def settle_ctc_weight(family: families.Family, wanted: float | None) -> float:
@@ -156,6 +163,8 @@ def train(
     leg: Leg, model, run: Path, running: dict, device: str, workers: int, tracked: tracking.Run | None = None
 ) -> dict:
     """Train `model`, the `starting_model` of the leg, to the leg's end; return what was done, for leg.json.
+
+    A CTC head that the model has for the training alone is then gone; the rolling checkpoints have it.
 
     `run` holds the rolling checkpoints from which a killed leg resumes, `running` is what of the config's `training`
     section changes no weights. The schedule spans all legs; optimizer, scheduler, random state and position in the
@@ -176,6 +185,7 @@ def train(
     model.encoder.requires_grad_(not always_frozen)
     parts, times = batching.parts(dataset) or (None, None)
     sizes = batching.sizes(dataset, leg.vocabulary)
+    has_own_head = family.ctc_weight is not None
     flight = preflight.measure(step, options, *sizes, arguments.world_size, times)
     budget = preflight.settle_budget(flight, run, previous)
     if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
@@ -215,6 +225,8 @@ def train(
     started = time.monotonic()
     if not resume or checkpoints.steps_done(resume) < end:
         preflight.report(flight, budget, sampler, padding, shares)
+        if ctc_weight:
+            preflight.report_ctc(flight, batching.ctc_frames(dataset, leg.vocabulary))
         preflight.try_worst_batch(flight, budget)
         if resume:
             console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
@@ -226,6 +238,8 @@ def train(
             )
     newest = checkpoints.newest(run)
     checkpoints.load_weights(step, newest / checkpoints.WEIGHTS)
+    if ctc_weight and not has_own_head:
+        models.drop_ctc_head(model)
     return {
         "leg": leg.number,
         "legs": leg.legs,
@@ -242,7 +256,7 @@ def train(
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "model": leg.name,
         "family": family.describe(),
-        **({} if family.ctc_weight is None else {"ctc_weight": ctc_weight}),
+        **({"ctc_weight": ctc_weight} if ctc_weight or has_own_head else {}),
     }
 
 
@@ -298,6 +312,7 @@ class LegTrainer(transformers.Trainer):
     def __init__(self, leg: Leg, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
         super().__init__(**kwargs)
         self.leg, self.sampler, self.guard, self.frozen = leg, sampler, guard, frozen
+        self.losses: dict[str, list[torch.Tensor]] = {}  # of each part of the loss, since the last log
         self.add_callback(guard)
         guard.scaler = self.accelerator.scaler
 
@@ -368,7 +383,18 @@ class LegTrainer(transformers.Trainer):
         """Forward and backward of one batch; where the loss is not finite, the last finite one is logged for it."""
         ids, audio = inputs.pop("ids"), inputs["audio"]
         self.guard.before(ids)
-        return self.guard.after(super().training_step(model, inputs, num_items_in_batch), ids, audio)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        for name, part in self.model.losses.items():
+            self.losses.setdefault(name, []).append(part)
+        return self.guard.after(loss, ids, audio)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With the parts of a loss that has several: the means of the batches since the last time that are finite."""
+        if "loss" in logs:
+            means = {name: torch.stack(parts).nanmean().item() for name, parts in self.losses.items()}
+            logs |= {name: mean for name, mean in means.items() if math.isfinite(mean)}
+            self.losses = {}
+        super().log(logs, start_time)
 
 
 @contextlib.contextmanager

@@ -138,6 +138,25 @@ def _change_vocabulary(model, tokenizer: Path) -> None:
     model.loss = RNNTLoss(num_classes=outputs, loss_name=name, loss_kwargs=options, reduction=reduction)
 
 
+def add_ctc_head(model) -> None:
+    """Put a CTC head on the encoder of a transducer that has none, as NeMo's hybrids have it: a linear layer, drawn.
+
+    Its loss is reduced as the transducer's, so that a share of both means the same; of an utterance that has fewer
+    frames than CTC needs it is 0.
+    """
+    from nemo.collections.asr.losses.ctc import CTCLoss
+    from nemo.collections.asr.modules import ConvASRDecoder
+
+    tokens = model.tokenizer.vocab_size
+    model.ctc_decoder = ConvASRDecoder(feat_in=model.encoder._feat_out, num_classes=tokens)
+    model.ctc_loss = CTCLoss(tokens, zero_infinity=True, reduction=model.loss.reduction or "mean_batch")
+
+
+def drop_ctc_head(model) -> None:
+    """Take away what `add_ctc_head` added: the model is the plain transducer that it was."""
+    del model.ctc_decoder, model.ctc_loss
+
+
 def fetch(name: str, destination: Path) -> None:
     """Download a pretrained model by its NeMo or Hugging Face name and write it to `destination`.
 

@@ -148,6 +148,18 @@ def report(
     )
 
 
+def report_ctc(flight: Flight, needed: np.ndarray) -> None:
+    """Log how many utterances have fewer frames than the CTC head's loss needs (batching.ctc_frames)."""
+    short = int((np.ceil(flight.durations * flight.taken.frames_per_second) < needed).sum())
+    if short:
+        console.log.warning(
+            "about %d of %d utterances have fewer encoder frames than tokens: the CTC head learns nothing of them; "
+            "take a larger tokenizer.vocab_size, or a model of less stride",
+            short,
+            len(needed),
+        )
+
+
 def try_worst_batch(flight: Flight, budget: float | None) -> None:
     """Forward and backward of the worst batch. Raises UserError when it does not fit."""
     bucket = flight.worst(budget)
