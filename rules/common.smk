@@ -73,6 +73,11 @@ def section(dataset, name):
     return experiment.dataset_config(config, dataset, name)[name]
 
 
+def model_options(dataset):
+    """A data set's model section, without a key that came later and is not set: see `training_options`."""
+    return {key: value for key, value in section(dataset, "model").items() if key != "overrides" or value}
+
+
 def running_options(dataset):
     """What of a data set's training section does not change the weights."""
     keys = ("checkpoint_every_steps", "gradient_checkpointing", "max_skipped_steps")
@@ -83,7 +88,8 @@ def training_options(dataset, seed):
     """What of a data set's training section changes the weights."""
     options = {**section(dataset, "training"), "seed": seed}
     # A key that came later and is not set must not train again what was trained without it.
-    without = {*running_options(dataset), "seeds", *(key for key in ("ctc_weight",) if options[key] is None)}
+    unset = {key for key in ("ctc_weight", "encoder_learning_rate") if options[key] is None}
+    without = {*running_options(dataset), "seeds", *unset}
     return {key: value for key, value in options.items() if key not in without}
 
 
@@ -365,6 +371,7 @@ def mapping_file(dataset, split):
 def card_options(dataset):
     """What of the configuration a model card tells."""
     found = experiment.dataset_config(config, dataset, "model", "text", "filter")
+    found["model"] = model_options(dataset)
     training = training_options(dataset, runs(dataset)[dataset])
     before = {name: experiment.drawn(config, name)["train"] for name in experiment.ancestors(config, dataset)}
     return {**found, "splits": experiment.drawn(config, dataset), "before": before, "training": training}

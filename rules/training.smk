@@ -27,7 +27,7 @@ rule train_leg:
         device=config["device"],
         tracking=tracking(),
     params:
-        model=lambda w: as_json(section(dataset_of(w), "model")),
+        model=lambda w: as_json(model_options(dataset_of(w))),
         training=lambda w: as_json(training_options(dataset_of(w), seed_of(w))),
         length=lambda w: as_json(length(dataset_of(w))),
         legs=lambda w: legs(dataset_of(w)),

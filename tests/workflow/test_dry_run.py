@@ -306,7 +306,23 @@ def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_
     commands = [
         line for line in (done.stdout + done.stderr).splitlines() if "python workflow_scripts/train_leg.py" in line
     ]
-    assert len(commands) == 3 and not any("ctc_weight" in line for line in commands), "trained again for nothing"
+    later = ("ctc_weight", "encoder_learning_rate", "overrides")
+    assert len(commands) == 3 and not any(key in line for line in commands for key in later), (
+        "trained again for nothing"
+    )
+    (checkout / "overlay.yaml").write_text(
+        "model: {overrides: {joint.jointnet.dropout: 0.2}}\ntraining: {encoder_learning_rate: 0.001}\n"
+    )
+    done = snakemake(checkout, "--dry-run", *arguments)
+    commands = {
+        script: [
+            line for line in (done.stdout + done.stderr).splitlines() if f"python workflow_scripts/{script}.py" in line
+        ]
+        for script in ("check_model", "train_leg")
+    }
+    wanted = '"overrides":{"joint.jointnet.dropout":0.2}'
+    assert all(wanted in line and '"encoder_learning_rate":0.001' in line for line in commands["train_leg"])
+    assert """--overrides '{"joint.jointnet.dropout":0.2}'""" in commands["check_model"][0]
 
 
 def test_the_slurm_profile_is_accepted(checkout):

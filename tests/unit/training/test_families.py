@@ -1,5 +1,6 @@
 """Every kind of transducer that people fine-tune, through zero-shot search, training across a kill, and evaluation."""
 
+import itertools
 import random
 from types import SimpleNamespace
 
@@ -298,7 +299,8 @@ def test_an_utterance_too_short_for_ctc_leaves_the_loss_finite_and_is_counted(ba
     ids = processor.encode(text)
     dataset = SimpleNamespace(with_format=lambda _: {"text": [text, "", text]})
     needed = batching.ctc_frames(dataset, tokenizer)
-    assert needed.tolist() == [n := len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False)), 0, n]
+    same = sum(a == b for a, b in itertools.pairwise(ids))
+    assert same and needed.tolist() == [len(ids) + same, 0, len(ids) + same]
     durations = np.array([needed[0] / 10, 1.0, (needed[0] - 1) / 10])
     flight = SimpleNamespace(durations=durations, taken=SimpleNamespace(frames_per_second=10))
     preflight.report_ctc(flight, needed)
@@ -418,7 +420,10 @@ CHECK = {"beam": "malsd_batch", "transducer": "fused", "ctc-weight": "null", "ar
     ("multi-blank", {"transducer": "nemo"}, "malsd_batch does not work with a multi-blank model: it has greedy"),
     ("fastconformer tdt", {"beam": "tsd"}, "tsd does not work with a TDT model: take beam, maes, malsd_batch"),
     ("stateless", {}, "malsd_batch does not work with a stateless prediction network: take beam, tsd, alsd, maes"),
-    ("contextnet", {"ctc-weight": "0.3"}, None),
+    ("contextnet", {"ctc-weight": "0.3", "overrides": '{"joint.jointnet.dropout": 0.3}'}, None),
+    ("contextnet", {"overrides": '{"joint.jointnet.joint_hidden": 8}'}, "dropouts alone can be changed: take it out"),
+    (None, {"overrides": '{"joint.jointnet.dropou": 8}'}, "did you mean joint.jointnet.dropout?"),
+    (None, {"overrides": '{"loss.loss_name": "multiblank_rnnt"}', "transducer": "nemo"}, "with a multi-blank model"),
     ("hat", {}, "training.transducer: fused does not cover a HAT joint network"),
     (None, {"architecture": "conform"}, "model.architecture: no conform.yaml in config/models"),
     ("streaming hybrid", {"ctc-weight": "0.4"}, None),

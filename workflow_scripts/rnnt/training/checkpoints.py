@@ -106,8 +106,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module) ->
 def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, saved: dict, path: Path) -> None:
     """Put what `optimizer_state` gave into an optimizer of `model`, whatever order its parameters are in.
 
-    `saved` may also be of a version of this project that kept it by position: then the order has to be the same.
-    Raises UserError, with the `path` it is from, where names, shapes or groups are not those of the optimizer.
+    A parameter may be in another group than it was: an earlier version let norms decay. `saved` may also be of a
+    version of this project that kept it by position: then the order has to be the same.
+    Raises UserError, with the `path` it is from, where names, shapes or the number of groups are not the optimizer's.
     """
     plain = optimizer.state_dict()
     names = _names(optimizer, model)
@@ -115,9 +116,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, sav
     if "shapes" not in saved:
         saved = _by_name(saved, names, wanted, path)
     _compare({name: list(shape) for name, shape in saved["shapes"].items()}, wanted, path)
-    for ours, theirs in zip(names, saved["groups"], strict=True):
-        if moved := set(ours) ^ set(theirs["params"]):
-            raise UserError(f"{path}: {min(moved)} is in another group of parameters (weight decay): {ANEW}")
+    if (groups := len(saved["groups"])) != len(names):
+        raise UserError(f"{path}: has {groups} groups of parameters, the optimizer has {len(names)}: {ANEW}")
     positions = dict(zip(chain(*names), chain(*(group["params"] for group in plain["param_groups"])), strict=True))
     optimizer.load_state_dict(
         {

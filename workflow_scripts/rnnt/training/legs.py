@@ -144,11 +144,12 @@ class Leg:
 
 def starting_model(leg: Leg):
     """The NeMo model that the whole training starts with: every leg builds it, and loads weights into it by name."""
+    overrides = leg.model.get("overrides")
     if leg.base_model:
-        model = models.restore(leg.base_model)
+        model = models.restore(leg.base_model, overrides)
         models.adapt(model, leg.tokenizer, leg.model["reinitialize_decoder"])
     else:
-        model = models.build(leg.model["architecture"], leg.tokenizer)
+        model = models.build(leg.model["architecture"], leg.tokenizer, overrides)
     if leg.training.get("ctc_weight") and not hasattr(model, "ctc_decoder"):
         models.add_ctc_head(model)
     return model
@@ -339,7 +340,22 @@ class LegTrainer(transformers.Trainer):
         encoder = self.model.model.encoder.requires_grad_(True)
         optimizer = super().create_optimizer(model)
         encoder.requires_grad_(not self.frozen)
+        if rate := self.leg.training.get("encoder_learning_rate"):
+            ours = {id(parameter) for parameter in encoder.parameters()}
+            halves = [
+                {**group, "params": [p for p in group["params"] if (id(p) in ours) == inside], "lr": lr}
+                for inside, lr in ((False, self.args.learning_rate), (True, rate))
+                for group in optimizer.param_groups
+            ]
+            optimizer.param_groups = halves
         return optimizer
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Without biases and norms: the Trainer misses batch norms that are called otherwise, as ContextNet's are."""
+        kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.GroupNorm)
+        norms = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
+        parameters = dict(model.named_parameters())
+        return [name for name in super().get_decay_parameter_names(model) if id(parameters[name]) not in norms]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         checkpoints.load_weights(self.model, Path(resume_from_checkpoint) / checkpoints.WEIGHTS)

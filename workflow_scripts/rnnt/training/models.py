@@ -34,19 +34,19 @@ def quiet_nemo() -> None:
     rnnt_beam_decoding.tqdm = tdt_beam_decoding.tqdm = functools.partial(tqdm, disable=True)
 
 
-def build(architecture: str, tokenizer: Path):
+def build(architecture: str, tokenizer: Path, overrides: dict | None = None):
     """A model with random weights after `config/models/{architecture}.yaml` and the tokenizer in that folder.
 
-    Raises UserError when there is no such architecture.
+    `overrides` are other values of the file (families.override). Raises UserError when there is no such architecture.
     """
     path = architecture_file(architecture)
     quiet_nemo()
     from nemo.collections.asr import models as nemo
     from omegaconf import OmegaConf
 
-    config = OmegaConf.load(path)
-    config.tokenizer = {"dir": str(tokenizer), "type": "bpe"}
-    return getattr(nemo, families.of(OmegaConf.to_container(config)).name)(cfg=config)
+    config = families.override(families.architecture(path), overrides or {}, path)
+    config = {**config, "tokenizer": {"dir": str(tokenizer), "type": "bpe"}}
+    return getattr(nemo, families.of(config).name)(cfg=OmegaConf.create(config))
 
 
 def architecture_file(architecture: str) -> Path:
@@ -58,17 +58,19 @@ def architecture_file(architecture: str) -> Path:
     return path
 
 
-def restore(path: str | Path):
-    """The model in a `.nemo` file, on the CPU.
+def restore(path: str | Path, overrides: dict | None = None):
+    """The model in a `.nemo` file, on the CPU, with other dropouts where `overrides` says so (families.override).
 
     Raises UserError when the file is none, or holds another kind of model.
     """
     families.of_nemo(path)
     quiet_nemo()
     from nemo.collections.asr.models import ASRModel
+    from omegaconf import OmegaConf
 
+    config = overrides and OmegaConf.create(families.override(tokenizers.nemo_config(path), overrides, path, True))
     try:
-        model = ASRModel.restore_from(str(path), map_location="cpu")
+        model = ASRModel.restore_from(str(path), override_config_path=config or None, map_location="cpu")
     except Exception as error:
         raise UserError(f"{path}: NeMo can't restore it ({type(error).__name__}: {_first_line(error)})") from None
     if model.tokenizer_type == "agg":
