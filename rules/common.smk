@@ -89,6 +89,7 @@ def training_options(dataset, seed):
     options = {**section(dataset, "training"), "seed": seed}
     # A key that came later and is not set must not train again what was trained without it.
     unset = {key for key in ("ctc_weight", "encoder_learning_rate") if options[key] is None}
+    unset |= {"averaging"} if options["averaging"] == 0 else set()
     without = {*running_options(dataset), "seeds", *unset}
     return {key: value for key, value in options.items() if key not in without}
 
@@ -131,6 +132,21 @@ def length(dataset):
 def splits(dataset, kind):
     """A data set's splits of one kind: train, validation or test."""
     return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
+
+
+def deciding_manifest(wildcards):
+    """The validation split that decides whether a leg's weights or their mean are kept, where there is a mean."""
+    dataset = dataset_of(wildcards)
+    return [f"results/{dataset}/manifests/validation.jsonl"] if section(dataset, "training")["averaging"] else []
+
+
+def deciding_options(wildcards, manifest):
+    """How that split is decoded. No other search decides anew: a greedy one has little to set."""
+    if not manifest:
+        return ""
+    evaluation = section(dataset_of(wildcards), "evaluation")
+    greedy, size = as_json(evaluation["greedy"]), evaluation["batch_size"]
+    return f"{option('validation', manifest)} {option('greedy', greedy)} --batch-size {size}"
 
 
 def gates(wildcards):

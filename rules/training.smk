@@ -10,6 +10,7 @@ rule train_leg:
         base_model=base_model,
         architecture=architecture,
         previous=previous_leg,
+        validation=deciding_manifest,
         script="workflow_scripts/train_leg.py",
     output:
         checkpoint=temp(directory("results/{run}/checkpoints/temporary/leg_{leg}")),
@@ -34,12 +35,14 @@ rule train_leg:
         label=named,
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         previous=lambda w, input: option("previous", input.previous),
+        validation=lambda w, input: deciding_options(w, input.validation),
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
         run=lambda w: f"results/{w.run}/runs/leg_{w.leg}",
     shell:
         "python {input.script} --manifest {input.manifest:q} --tokenizer {params.tokenizer:q}"
         " --model {params.model:q} --training {params.training:q} --length {params.length:q}"
         " --leg {wildcards.leg} --legs {params.legs} {params.base_model} {params.previous}"
+        " {params.validation}"
         " --device {resources.device} --threads {threads} --tracking {resources.tracking:q}"
         " --running {resources.running:q} --run {params.run:q}"
         " --label {params.label} --log {log:q} --output {output.checkpoint:q}"

@@ -51,7 +51,9 @@ def main(args):
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     heard = {**settings, **decoding.long_form([entry["duration"] for entry in entries])}
-    key = progress_key(leg["fingerprint"], heard, args.manifest, batch_size, args.hypotheses)
+    kept = leg.get("averaging", {}).get("kept", "last")  # of one training it may be another when validation changes
+    trained = leg["fingerprint"] + ("" if kept == "last" else kept)
+    key = progress_key(trained, heard, args.manifest, batch_size, args.hypotheses)
     progress = args.progress / f"{key}.jsonl" if args.progress else None
     if progress:
         progress.parent.mkdir(parents=True, exist_ok=True)

@@ -242,6 +242,24 @@ def test_the_ctc_head_learns_unless_its_weight_is_0_and_the_weight_changes_the_r
     assert difference(tuned[0.6], tuned[0.3]) > 1e-6 and difference(tuned[0.0], tuned[0.3]) > 1e-6
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit"])
+def test_all_that_a_leg_hands_on_survives_a_kill(few, tmp_path, monkeypatch, optimizer):
+    """CTC head, mean of the weights and rates of their own, dropout and augmentation."""
+    options = {"ctc_weight": 0.3, "averaging": 1.0, "encoder_learning_rate": 0.0005, "optimizer": optimizer}
+    options |= {"architecture": "contextnet_dummy", "warmup_steps": 0.3}
+    _, killed = killed_in_the_third_leg(monkeypatch, few, tmp_path / "killed", **options)
+    previous = None
+    for leg in (1, 2, 3):
+        _, previous = train(few, tmp_path / f"whole{leg}", leg, 3, 5, previous, **options)
+    for name in ("model.safetensors", "averaged.safetensors"):
+        ours, theirs = (safetensors.torch.load_file(folder / "trainer" / name) for folder in (killed, previous))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    last, mean = (
+        safetensors.torch.load_file(killed / "trainer" / name) for name in ("model.safetensors", "averaged.safetensors")
+    )
+    assert not torch.equal(last["model.joint.pred.weight"], mean["model.joint.pred.weight"])
+
+
 @pytest.mark.parametrize("name", ["contextnet", "stateless", "fastconformer tdt"])
 def test_a_transducer_gets_a_ctc_head_for_the_training_alone(bases, few, tmp_path, monkeypatch, name):
     tokenizers.write(tmp_path / "own", tokenizers.from_nemo(bases(name)))

@@ -21,7 +21,7 @@ import transformers
 from rnnt import console, files, tracking
 from rnnt.data import families
 from rnnt.errors import UserError
-from rnnt.training import batching, callbacks, checkpoints, models, preflight
+from rnnt.training import averaging, batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
 from rnnt.training.transducer_loss import nemo_joint_loss
 
@@ -202,6 +202,9 @@ def train(
             f"{total} steps of training can't be cut into {leg.legs} legs: lower evaluation.legs, or train longer"
         )
     end = _end(leg, total)
+    share = options.get("averaging")
+    start = _end(replace(leg, number=leg.number - 1), total)
+    average = averaging.Average(step, averaging.begin(start, end, share)) if share else None
     arguments.logging_steps = max(1, min(10, total // 50))
     resume = checkpoints.newest(run) or (previous / "trainer" if previous else None)
     stop = callbacks.StopRequest()
@@ -211,6 +214,7 @@ def train(
         sampler,
         guard,
         frozen,
+        average,
         model=step,
         args=arguments,
         train_dataset=dataset,
@@ -310,11 +314,21 @@ class LegTrainer(transformers.Trainer):
     over weights that are missing, and over files.
     """
 
-    def __init__(self, leg: Leg, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
+    def __init__(
+        self,
+        leg: Leg,
+        sampler: batching.BatchSampler,
+        guard: Guard,
+        frozen: bool,
+        average: averaging.Average | None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.leg, self.sampler, self.guard, self.frozen = leg, sampler, guard, frozen
+        self.leg, self.sampler, self.guard, self.frozen, self.average = leg, sampler, guard, frozen, average
         self.losses: dict[str, list[torch.Tensor]] = {}  # of each part of the loss, since the last log
         self.add_callback(guard)
+        if average:
+            self.add_callback(average)
         guard.scaler = self.accelerator.scaler
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
@@ -359,12 +373,16 @@ class LegTrainer(transformers.Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         checkpoints.load_weights(self.model, Path(resume_from_checkpoint) / checkpoints.WEIGHTS)
+        if self.average:
+            self.average.load(Path(resume_from_checkpoint))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
             folder = Path(output_dir)
             torch.save(checkpoints.optimizer_state(self.optimizer, self.model), folder / checkpoints.OPTIMIZER)
             torch.save(self.lr_scheduler.state_dict(), folder / checkpoints.SCHEDULER)
+            if self.average:
+                self.average.save(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -66,6 +66,8 @@ def measure(
         if not _is_out_of_memory(error):
             raise
         raise UserError(f"out of memory with two utterances of {longest:.1f} s: lower filter.max_duration") from None
+    if options.get("averaging"):  # whose mean of the weights is there as the optimizer's state is
+        taken = taken._replace(optimizer=taken.optimizer + taken.weights)
     return Flight(step, options, durations, tokens, ranks, taken, times)
 
 
