@@ -168,7 +168,7 @@ def base_model_of(dataset):
     if not init_from.endswith(".nemo"):
         return f"data/base_models/{init_from}.nemo"
     if earlier := experiment.trained_here(config, init_from):
-        return checkpoint(earlier, legs(earlier))
+        return final_checkpoint(earlier)
     path = Path(init_from)
     if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
@@ -207,6 +207,21 @@ def legs(dataset):
     return section(dataset, "evaluation")["legs"]
 
 
+def every_leg(dataset):
+    return range(1, legs(dataset) + 1)
+
+
+def final_leg(dataset):
+    """The leg whose weights are tested and given away, as `evaluation.select` says: the last one, or `best`."""
+    return "best" if section(dataset, "evaluation")["select"] == "best" else legs(dataset)
+
+
+def final_checkpoint(run):
+    """Where those weights lie."""
+    leg = final_leg(run.partition("/")[0])
+    return f"results/{run}/checkpoints/best" if leg == "best" else checkpoint(run, leg)
+
+
 def is_kept(dataset, leg):
     every = section(dataset, "evaluation")["save_every_legs"]
     return leg == legs(dataset) or bool(every and leg % every == 0)
@@ -221,10 +236,12 @@ def checkpoint(run, leg):
 def asked_leg(wildcards, first):
     """The number of a leg that is asked for; ends with one line where there is none, before the others are trained."""
     seed_of(wildcards)
-    leg, dataset = int(wildcards.leg), dataset_of(wildcards)
-    if not first <= leg <= legs(dataset):
+    leg, dataset = wildcards.leg, dataset_of(wildcards)
+    if leg == "best":
+        sys.exit(f"error: {dataset} has no leg best: that is for evaluation.select: best, and in checkpoints/best")
+    if not first <= int(leg) <= legs(dataset):
         sys.exit(f"error: {dataset} has no leg {leg}: evaluation.legs is {legs(dataset)}")
-    return leg
+    return int(leg)
 
 
 def previous_leg(wildcards):
@@ -239,6 +256,8 @@ def refuse_split(dataset, split):
 def leg_checkpoint(wildcards):
     """What a split is transcribed with; leg 0 is the pretrained model as it is, which has no seed."""
     dataset = dataset_of(wildcards)
+    if wildcards.leg == final_leg(dataset) == "best":
+        return final_checkpoint(wildcards.run)
     pretrained = section(dataset, "model")["init_from"] and wildcards.run == dataset
     leg = asked_leg(wildcards, 0 if pretrained else 1)
     return checkpoint(wildcards.run, leg) if leg else f"results/{dataset}/checkpoints/pretrained"
@@ -253,13 +272,13 @@ def decoded_manifest(wildcards):
 
 
 def evaluations(dataset, search, suffix=".json"):
-    """The metrics (or hypotheses) of a data set's test splits after its last leg; `zero_shot`: before the first."""
+    """The metrics (or hypotheses) of a data set's test splits after its final leg; `zero_shot`: before the first."""
     if search == "zero_shot":
         if not section(dataset, "model")["init_from"]:
             return []
         folders = [f"results/{dataset}/evaluation/leg_0/beam"]
     else:
-        folders = [f"results/{run}/evaluation/leg_{legs(dataset)}/{search}" for run in runs(dataset)]
+        folders = [f"results/{run}/evaluation/leg_{final_leg(dataset)}/{search}" for run in runs(dataset)]
     return [f"{folder}/{split}{suffix}" for folder in folders for split in splits(dataset, "test")]
 
 
@@ -333,7 +352,7 @@ def interim_metrics(run):
     dataset = run.partition("/")[0]
     return [
         f"results/{run}/evaluation/leg_{leg}/greedy/{split}.json"
-        for leg in range(1, legs(dataset) + 1)
+        for leg in every_leg(dataset)
         for split in splits(dataset, "validation")
     ]
 

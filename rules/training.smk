@@ -55,3 +55,24 @@ use rule train_leg as train_kept_leg with:
         "logs/{run}/train_leg_{leg}_kept.log",
     benchmark:
         "benchmarks/{run}/train_leg_{leg}_kept.tsv"
+
+
+rule select_leg:
+    """Take the leg that transcribes the validation split best, where `evaluation.select` asks for it."""
+    input:
+        checkpoints=lambda w: [checkpoint(w.run, leg) for leg in every_leg(dataset_of(w))],
+        metrics=lambda w: [
+            f"results/{w.run}/evaluation/leg_{leg}/greedy/validation.json" for leg in every_leg(dataset_of(w))
+        ],
+        script="workflow_scripts/select_leg.py",
+    output:
+        checkpoint=directory("results/{run}/checkpoints/best"),
+    log:
+        "logs/{run}/select_leg.log",
+    conda:
+        "../envs/light.yaml"
+    params:
+        label=named,
+    shell:
+        "python {input.script} --checkpoints {input.checkpoints:q} --metrics {input.metrics:q}"
+        " --label {params.label} --log {log:q} --output {output.checkpoint:q}"

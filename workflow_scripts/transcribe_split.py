@@ -11,6 +11,8 @@ from pathlib import Path
 from rnnt import console, files
 from rnnt.data import manifests
 
+CHECKPOINT = ("model", "leg", "legs", "step", "fingerprint", "code_version", "selected")
+
 
 def parser():
     p = console.parser(__doc__)
@@ -81,7 +83,7 @@ def main(args):
             "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),
             "device": device,
-            "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "fingerprint", "code_version")},
+            "checkpoint": {key: leg[key] for key in CHECKPOINT if key in leg},
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "nemo_toolkit", "transformers")},
