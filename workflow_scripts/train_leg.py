@@ -35,7 +35,6 @@ def main(args):
     import transformers
 
     from rnnt import tracking
-    from rnnt.evaluation import better_weights
     from rnnt.training import averaging, batching, checkpoints, legs, models
 
     console.add_log_file(args.run.parent / "training.log")
@@ -64,6 +63,8 @@ def main(args):
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
             report = legs.train(leg, model, run, args.running, device, workers, tracked)
         if args.validation:
+            from rnnt.evaluation import better_weights
+
             averaged = averaging.weights(run, model)
             paths = args.validation, leg.vocabulary
             report["averaging"] = better_weights.keep(
