@@ -27,7 +27,7 @@ wildcard_constraints:
     other="|".join(config["datasets"]),
     run=f"(?:{'|'.join(config['datasets'])})(?:/seed_[0-9]+)?",
     split="[a-z0-9_]+",
-    leg=r"0|[1-9]\d*",
+    leg=r"0|[1-9]\d*|best",
     search="greedy|beam",
     target="[A-Za-z0-9_-]+",
 

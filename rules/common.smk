@@ -74,6 +74,11 @@ def section(dataset, name):
     return experiment.dataset_config(config, dataset, name)[name]
 
 
+def model_options(dataset):
+    """A data set's model section, without a key that came later and is not set: see `training_options`."""
+    return {key: value for key, value in section(dataset, "model").items() if key != "overrides" or value}
+
+
 def running_options(dataset):
     """What of a data set's training section does not change the weights."""
     keys = ("checkpoint_every_steps", "gradient_checkpointing", "max_skipped_steps")
@@ -84,8 +89,9 @@ def training_options(dataset, seed):
     """What of a data set's training section changes the weights."""
     options = {**section(dataset, "training"), "seed": seed, "augmentation": augmentation(dataset) or None}
     # A key that came later and is not set must not train again what was trained without it.
-    later = (key for key in ("ctc_weight", "augmentation") if options[key] is None)
-    without = {*running_options(dataset), "seeds", *later}
+    unset = {key for key in ("ctc_weight", "encoder_learning_rate", "augmentation") if options[key] is None}
+    unset |= {"averaging"} if options["averaging"] == 0 else set()
+    without = {*running_options(dataset), "seeds", *unset}
     return {key: value for key, value in options.items() if key not in without}
 
 
@@ -164,6 +170,21 @@ def splits(dataset, kind):
     return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
 
 
+def deciding_manifest(wildcards):
+    """The validation split that decides whether a leg's weights or their mean are kept, where there is a mean."""
+    dataset = dataset_of(wildcards)
+    return [f"results/{dataset}/manifests/validation.jsonl"] if section(dataset, "training")["averaging"] else []
+
+
+def deciding_options(wildcards, manifest):
+    """How that split is decoded. No other search decides anew: a greedy one has little to set."""
+    if not manifest:
+        return ""
+    evaluation = section(dataset_of(wildcards), "evaluation")
+    greedy, size = as_json(evaluation["greedy"]), evaluation["batch_size"]
+    return f"{option('validation', manifest)} {option('greedy', greedy)} --batch-size {size}"
+
+
 def gates(wildcards):
     """What is looked at before anything is trained or decoded, and does neither again when it is looked at once more."""
     dataset = dataset_of(wildcards)
@@ -183,7 +204,7 @@ def base_model_of(dataset):
     if not init_from.endswith(".nemo"):
         return f"data/base_models/{init_from}.nemo"
     if earlier := experiment.trained_here(config, init_from):
-        return checkpoint(earlier, legs(earlier))
+        return final_checkpoint(earlier)
     path = Path(init_from)
     if not asked(path.is_file):
         sys.exit(f"error: model.init_from: {init_from}: no such file")
@@ -222,6 +243,21 @@ def legs(dataset):
     return section(dataset, "evaluation")["legs"]
 
 
+def every_leg(dataset):
+    return range(1, legs(dataset) + 1)
+
+
+def final_leg(dataset):
+    """The leg whose weights are tested and given away, as `evaluation.select` says: the last one, or `best`."""
+    return "best" if section(dataset, "evaluation")["select"] == "best" else legs(dataset)
+
+
+def final_checkpoint(run):
+    """Where those weights lie."""
+    leg = final_leg(run.partition("/")[0])
+    return f"results/{run}/checkpoints/best" if leg == "best" else checkpoint(run, leg)
+
+
 def is_kept(dataset, leg):
     every = section(dataset, "evaluation")["save_every_legs"]
     return leg == legs(dataset) or bool(every and leg % every == 0)
@@ -236,10 +272,12 @@ def checkpoint(run, leg):
 def asked_leg(wildcards, first):
     """The number of a leg that is asked for; ends with one line where there is none, before the others are trained."""
     seed_of(wildcards)
-    leg, dataset = int(wildcards.leg), dataset_of(wildcards)
-    if not first <= leg <= legs(dataset):
+    leg, dataset = wildcards.leg, dataset_of(wildcards)
+    if leg == "best":
+        sys.exit(f"error: {dataset} has no leg best: that is for evaluation.select: best, and in checkpoints/best")
+    if not first <= int(leg) <= legs(dataset):
         sys.exit(f"error: {dataset} has no leg {leg}: evaluation.legs is {legs(dataset)}")
-    return leg
+    return int(leg)
 
 
 def previous_leg(wildcards):
@@ -254,6 +292,8 @@ def refuse_split(dataset, split):
 def leg_checkpoint(wildcards):
     """What a split is transcribed with; leg 0 is the pretrained model as it is, which has no seed."""
     dataset = dataset_of(wildcards)
+    if wildcards.leg == final_leg(dataset) == "best":
+        return final_checkpoint(wildcards.run)
     pretrained = section(dataset, "model")["init_from"] and wildcards.run == dataset
     leg = asked_leg(wildcards, 0 if pretrained else 1)
     return checkpoint(wildcards.run, leg) if leg else f"results/{dataset}/checkpoints/pretrained"
@@ -268,13 +308,13 @@ def decoded_manifest(wildcards):
 
 
 def evaluations(dataset, search, suffix=".json"):
-    """The metrics (or hypotheses) of a data set's test splits after its last leg; `zero_shot`: before the first."""
+    """The metrics (or hypotheses) of a data set's test splits after its final leg; `zero_shot`: before the first."""
     if search == "zero_shot":
         if not section(dataset, "model")["init_from"]:
             return []
         folders = [f"results/{dataset}/evaluation/leg_0/beam"]
     else:
-        folders = [f"results/{run}/evaluation/leg_{legs(dataset)}/{search}" for run in runs(dataset)]
+        folders = [f"results/{run}/evaluation/leg_{final_leg(dataset)}/{search}" for run in runs(dataset)]
     return [f"{folder}/{split}{suffix}" for folder in folders for split in splits(dataset, "test")]
 
 
@@ -348,7 +388,7 @@ def interim_metrics(run):
     dataset = run.partition("/")[0]
     return [
         f"results/{run}/evaluation/leg_{leg}/greedy/{split}.json"
-        for leg in range(1, legs(dataset) + 1)
+        for leg in every_leg(dataset)
         for split in splits(dataset, "validation")
     ]
 
@@ -402,6 +442,7 @@ def mapping_file(dataset, split):
 def card_options(dataset):
     """What of the configuration a model card tells."""
     found = experiment.dataset_config(config, dataset, "model", "text", "filter")
+    found["model"] = model_options(dataset)
     training = training_options(dataset, runs(dataset)[dataset])
     before = {name: experiment.drawn(config, name)["train"] for name in experiment.ancestors(config, dataset)}
     return {**found, "splits": experiment.drawn(config, dataset), "before": before, "training": training}

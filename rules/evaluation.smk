@@ -21,7 +21,7 @@ rule wrap_base_model:
 
 
 rule transcribe_split:
-    """Transcribe a split with a leg's checkpoint: greedy search after every leg, beam search after the last."""
+    """Transcribe a split with a leg's checkpoint: greedy search after every leg, beam search with the final one."""
     input:
         checkpoint=leg_checkpoint,
         manifest=decoded_manifest,
@@ -63,7 +63,7 @@ rule transcribe_split:
 rule find_suspects:
     """List the transcripts of training and validation that are likely wrong, by what the final model makes of them."""
     input:
-        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        checkpoint=lambda w: final_checkpoint(w.dataset),
         manifests=lambda w: manifests(w.dataset, kinds=("train", "validation")),
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
         script="workflow_scripts/find_suspects.py",
@@ -149,7 +149,7 @@ rule score_split:
 
 use rule transcribe_split as transcribe_transfer with:
     input:
-        checkpoint=lambda w: checkpoint(w.run, legs(dataset_of(w))),
+        checkpoint=lambda w: final_checkpoint(w.run),
         manifest=foreign_manifest,
         tokenizer=tokenizer_of,
         gates=gates,

@@ -140,7 +140,12 @@ rule make_report:
         runs="results/runs.csv",
         transfer=transfer_table(),
         interim=all_interim_metrics(),
-        checkpoints=[checkpoint(run, legs(name)) for name in config["datasets"] for run in runs(name)],
+        checkpoints=[
+            path
+            for name in config["datasets"]
+            for run in runs(name)
+            for path in {checkpoint(run, legs(name)), final_checkpoint(run)}
+        ],
         summaries=expand("results/{dataset}/manifests/summary.json", dataset=config["datasets"]),
         overlap=expand("results/{dataset}/manifests/overlap.json", dataset=config["datasets"]),
         suspects=suspects(),
@@ -168,7 +173,7 @@ rule make_report:
 rule make_transformers_form:
     """A data set's final model in the form of Hugging Face Transformers, where that has a class for it."""
     input:
-        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        checkpoint=lambda w: final_checkpoint(w.dataset),
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
         manifests=lambda w: manifests(w.dataset, kinds=("test",)),
         script="workflow_scripts/make_transformers_form.py",
@@ -197,7 +202,7 @@ rule make_transformers_form:
 rule make_model_folder:
     """A data set's final model with its tokenizer and model card, for use and publication."""
     input:
-        checkpoint=lambda w: checkpoint(w.dataset, legs(w.dataset)),
+        checkpoint=lambda w: final_checkpoint(w.dataset),
         tokenizer="results/{dataset}/tokenizer/tokenizer.model",
         summary="results/{dataset}/manifests/summary.json",
         overlap="results/{dataset}/manifests/overlap.json",

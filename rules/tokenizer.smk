@@ -86,10 +86,11 @@ rule check_model:
     params:
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         architecture=lambda w: section(w.dataset, "model")["architecture"],
+        overrides=lambda w: option("overrides", (found := model_options(w.dataset).get("overrides")) and as_json(found)),
         beam=lambda w: section(w.dataset, "evaluation")["beam"]["strategy"],
         transducer=lambda w: section(w.dataset, "training")["transducer"],
         ctc_weight=lambda w: as_json(section(w.dataset, "training")["ctc_weight"]),
     shell:
-        "python {input.script} {params.base_model} --architecture {params.architecture} --beam {params.beam}"
+        "python {input.script} {params.base_model} --architecture {params.architecture} {params.overrides} --beam {params.beam}"
         " --transducer {params.transducer} --ctc-weight {params.ctc_weight}"
         " --label {wildcards.dataset} --log {log:q} --output {output.family:q}"

@@ -18,6 +18,9 @@ def parser():
     p.add_argument("--leg", type=int, required=True, help="the leg to train, from 1")
     p.add_argument("--legs", type=int, required=True, help="legs in the whole training")
     p.add_argument("--previous", type=Path, help="the finished leg before this one")
+    p.add_argument("--validation", type=Path, help="manifest that decides between the last weights and their mean")
+    p.add_argument("--greedy", type=json.loads, help="the search for it: the config's `evaluation.greedy`, JSON")
+    p.add_argument("--batch-size", type=int, default=16, help="utterances of it decoded together")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads, some of which read audio")
     p.add_argument("--running", type=json.loads, required=True, help="what of `training` changes no weights, JSON")
@@ -32,7 +35,7 @@ def main(args):
     import transformers
 
     from rnnt import tracking
-    from rnnt.training import batching, checkpoints, legs, models
+    from rnnt.training import averaging, batching, checkpoints, legs, models
 
     console.add_log_file(args.run.parent / "training.log")
     device = models.pick_device(args.device)
@@ -59,6 +62,14 @@ def main(args):
         options = args.tracking or tracking.OFF
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
             report = legs.train(leg, model, run, args.running, device, workers, tracked)
+        if args.validation:
+            from rnnt.evaluation import better_weights
+
+            averaged = averaging.weights(run, model)
+            paths = args.validation, leg.vocabulary
+            report["averaging"] = better_weights.keep(
+                model, averaged, *paths, args.greedy, args.batch_size, device, workers
+            )
         report |= {"fingerprint": identity, "code_version": files.code_version()}
         legs.export(model.cpu(), run, args.output, report)
 

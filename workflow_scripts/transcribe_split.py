@@ -11,6 +11,8 @@ from pathlib import Path
 from rnnt import console, files
 from rnnt.data import manifests
 
+CHECKPOINT = ("model", "leg", "legs", "step", "fingerprint", "code_version", "selected")
+
 
 def parser():
     p = console.parser(__doc__)
@@ -51,7 +53,9 @@ def main(args):
     leg = files.read_json(args.checkpoint / "leg.json")
     # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
     heard = {**settings, **decoding.long_form([entry["duration"] for entry in entries])}
-    key = progress_key(leg["fingerprint"], heard, args.manifest, batch_size, args.hypotheses)
+    kept = leg.get("averaging", {}).get("kept", "last")  # of one training it may be another when validation changes
+    trained = leg["fingerprint"] + ("" if kept == "last" else kept)
+    key = progress_key(trained, heard, args.manifest, batch_size, args.hypotheses)
     progress = args.progress / f"{key}.jsonl" if args.progress else None
     if progress:
         progress.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +83,7 @@ def main(args):
             "cuda_graphs": decoding.cuda_graphs(model, device),
             "decoding_seconds": round(seconds, 3),
             "device": device,
-            "checkpoint": {key: leg[key] for key in ("model", "leg", "legs", "step", "fingerprint", "code_version")},
+            "checkpoint": {key: leg[key] for key in CHECKPOINT if key in leg},
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "nemo_toolkit", "transformers")},

@@ -100,6 +100,25 @@ def test_a_section_that_may_be_null_is_overridden_as_a_whole():
     assert augmentation({"spec_augment": {}}, {"spec_augment": None}) == {}
 
 
+def test_a_warm_up_is_whole_steps_or_a_share():
+    for given, taken in ((50.0, "50"), (3, "3"), (0.1, "0.1"), (0, "0")):
+        checked = config.validate(changed("training.warmup_steps", given), SCHEMA)
+        assert repr(checked["training"]["warmup_steps"]) == taken
+    with pytest.raises(
+        UserError, match="digits: training.warmup_steps: expected whole steps, or a share below 1, got 1.5"
+    ):
+        config.validate(changed("training.warmup_steps", 1.5), SCHEMA)
+
+
+def test_values_of_a_model_s_configuration_are_overridden_path_by_path():
+    given = changed("model.overrides", {"joint.jointnet.dropout": 0.2, "decoder.prednet.dropout": 0.2})
+    given["datasets"]["digits"]["model"] = {"overrides": {"joint.jointnet.dropout": 0.4}}
+    found = config.dataset_config(config.validate(given, SCHEMA), "digits", "model")["model"]["overrides"]
+    assert found == {"joint.jointnet.dropout": 0.4, "decoder.prednet.dropout": 0.2}
+    with pytest.raises(UserError, match="model.overrides.joint: expected a number or string or boolean or null, got"):
+        config.validate(changed("model.overrides", {"joint": {"jointnet": {"dropout": 0.2}}}), SCHEMA)
+
+
 def test_validation_leaves_the_given_configuration_alone():
     given = copy.deepcopy(VALID)
     config.validate(given, SCHEMA)

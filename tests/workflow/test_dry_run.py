@@ -299,6 +299,63 @@ def test_a_language_is_told_to_what_depends_on_it(checkout):
         assert ("--language hi-IN" if "spoken_digits" in line else "--language tr") in line
 
 
+def test_the_best_leg_is_tested_and_given_away_where_the_configuration_says_so(checkout):
+    (checkout / "overlay.yaml").write_text(
+        "evaluation: {select: best, transfer: true}\ntraining: {seeds: [1, 5]}\n"
+        "datasets: {spoken_commands: {evaluation: {select: last}}}\n"
+    )
+    files = ("--printshellcmds", "--configfile", "config/config.yaml", "overlay.yaml")
+    plan = snakemake(checkout, "--dry-run", *files).stdout
+    for place in ("spoken_digits", "spoken_digits/seed_5"):
+        assert f"output: results/{place}/checkpoints/best\n" in plan
+        assert f"output: results/{place}/evaluation/leg_best/beam/test.jsonl, " in plan
+        assert f"results/{place}/evaluation/leg_3/beam" not in plan
+    commands = [line for line in plan.splitlines() if "python workflow_scripts/" in line and " --checkpoint" in line]
+    final = [line for line in commands if "greedy/validation.json" not in line and "select_leg" not in line]
+    for script in ("transcribe_split", "find_suspects", "make_transformers_form", "make_model_folder"):
+        ours = [line for line in final if f"/{script}.py" in line and "--label spoken_digits" in line]
+        ours = [line for line in ours if "greedy/validation.jsonl" not in line]
+        assert ours and all("results/spoken_digits/" in line and "checkpoints/best " in line for line in ours), script
+        others = [line for line in final if f"/{script}.py" in line and "--label spoken_commands" in line]
+        assert others and not any("checkpoints/best" in line for line in others)
+    (chosen,) = [line for line in commands if "select_leg.py" in line and "seed_5" not in line]
+    legs = " ".join(
+        f"results/spoken_digits/checkpoints/{leg}" for leg in ("temporary/leg_1", "temporary/leg_2", "leg_3")
+    )
+    rates = " ".join(f"results/spoken_digits/evaluation/leg_{leg}/greedy/validation.json" for leg in (1, 2, 3))
+    assert f"--checkpoints {legs} --metrics {rates} " in chosen
+    trainings = [line for line in plan.splitlines() if "train_leg.py --manifest" in line]
+    (checkout / "seeds.yaml").write_text("training: {seeds: [1, 5]}\n")
+    plan = snakemake(checkout, "--dry-run", "--printshellcmds", "--configfile", "seeds.yaml").stdout
+    assert "select_leg" not in plan and "leg_best" not in plan
+    assert sorted(trainings) == sorted(line for line in plan.splitlines() if "train_leg.py --manifest" in line)
+    message = "spoken_digits has no leg best: that is for evaluation.select: best"
+    assert message in refusal(checkout, "--", "results/spoken_digits/evaluation/leg_best/beam/test.json")
+    assert message in refusal(checkout, *files, "--", "results/spoken_digits/checkpoints/leg_best")
+
+
+def test_a_training_starts_from_another_data_set_s_best_leg(checkout):
+    (checkout / "overlay.yaml").write_text("datasets: {digits: {evaluation: {select: best}}}\n")
+    files = ("--configfile", "config/replay.yaml", "overlay.yaml")
+    plan = snakemake(checkout, "--dry-run", "--printshellcmds", *files).stdout
+    bases = [line for line in plan.splitlines() if "train_leg.py" in line and "--base-model" in line]
+    assert len(bases) == 9
+    assert all("--base-model results/digits/checkpoints/best/model.nemo" in line for line in bases)
+
+
+def test_validation_decides_about_a_mean_of_the_weights_where_there_is_one(checkout):
+    (checkout / "overlay.yaml").write_text(
+        "training: {averaging: 0.5}\nevaluation: {batch_size: 7, greedy: {max_symbols: 5}}\n"
+    )
+    arguments = ("--dry-run", "--printshellcmds", "--configfile", "overlay.yaml", "--", "spoken_digits")
+    commands = [line for line in snakemake(checkout, *arguments).stdout.splitlines() if "train_leg.py --man" in line]
+    wanted = (
+        "--validation results/spoken_digits/manifests/validation.jsonl "
+        """--greedy '{"max_symbols":5,"strategy":"greedy_batch"}' --batch-size 7"""
+    )
+    assert len(commands) == 3 and all(wanted in line and '"averaging":0.5' in line for line in commands)
+
+
 def test_several_legs_are_kept_where_asked(checkout):
     (checkout / "overlay.yaml").write_text("evaluation: {legs: 4, save_every_legs: 2}\n")
     done = snakemake(checkout, "--dry-run", "--configfile", "overlay.yaml", "--", "spoken_digits")
@@ -356,7 +413,23 @@ def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_
     commands = [
         line for line in (done.stdout + done.stderr).splitlines() if "python workflow_scripts/train_leg.py" in line
     ]
-    assert len(commands) == 3 and not any("ctc_weight" in line for line in commands), "trained again for nothing"
+    later = ("ctc_weight", "encoder_learning_rate", "overrides", "averaging", "--validation")
+    assert len(commands) == 3 and not any(key in line for line in commands for key in later), (
+        "trained again for nothing"
+    )
+    (checkout / "overlay.yaml").write_text(
+        "model: {overrides: {joint.jointnet.dropout: 0.2}}\ntraining: {encoder_learning_rate: 0.001}\n"
+    )
+    done = snakemake(checkout, "--dry-run", *arguments)
+    commands = {
+        script: [
+            line for line in (done.stdout + done.stderr).splitlines() if f"python workflow_scripts/{script}.py" in line
+        ]
+        for script in ("check_model", "train_leg")
+    }
+    wanted = '"overrides":{"joint.jointnet.dropout":0.2}'
+    assert all(wanted in line and '"encoder_learning_rate":0.001' in line for line in commands["train_leg"])
+    assert """--overrides '{"joint.jointnet.dropout":0.2}'""" in commands["check_model"][0]
 
 
 def test_the_slurm_profile_is_accepted(checkout):

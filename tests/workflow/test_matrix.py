@@ -38,6 +38,9 @@ VALUES = {
     "frozen_encoder_legs": (0, 1, 3),
     "gradient_accumulation_steps": (1, 2),
     "batch_budget": (6, "auto"),
+    "ctc_weight": (None, 0.3),
+    "encoder_learning_rate": (None, 0.001),
+    "averaging": (0, 1.0),
     "weight": (None, 0.3),  # of every third utterance
     "legs": (3, 1),
     "wandb": ("off", "offline"),

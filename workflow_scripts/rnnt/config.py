@@ -289,6 +289,8 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
         )
     if dataset.get("max_steps", math.inf) < (legs := merged["evaluation"]["legs"]):
         raise UserError(f"config: {key}: {dataset['max_steps']} max_steps can't be cut into {legs} evaluation.legs")
+    if (warmup := merged["training"]["warmup_steps"]) > 1 and warmup != int(warmup):
+        raise UserError(f"config: {key}: training.warmup_steps: expected whole steps, or a share below 1, got {warmup}")
     if merged["filter"]["min_duration"] >= merged["filter"]["max_duration"]:
         raise UserError(f"config: {key}: filter.min_duration must be below filter.max_duration")
     if merged["tokenizer"]["source"] != "train" and not merged["model"]["init_from"]:
@@ -442,11 +444,7 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrid
             if "default" not in child or not own:
                 continue
             instance[key] = copy.deepcopy(child["default"])
-        if (
-            isinstance(instance[key], float)
-            and "integer" in str(child.get("type"))
-            and "number" not in str(child["type"])
-        ):
+        if isinstance(instance[key], float) and "integer" in str(child.get("type")) and instance[key].is_integer():
             instance[key] = int(instance[key])  # 3.0 is an integer to JSON Schema
         if isinstance(instance[key], list) and child.get("items", {}).get("type") == "integer":
             instance[key] = [int(one) for one in instance[key]]

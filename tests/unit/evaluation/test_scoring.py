@@ -380,6 +380,19 @@ def test_without_an_interval_there_is_a_dash_and_the_reason(tmp_path):
         table.read([path], [path], [])
 
 
+def test_the_table_says_which_leg_was_decoded_and_whether_validation_chose_it():
+    def leg_of(*checkpoints):
+        seeds = [
+            {**metrics(5.0), "checkpoint": {"model": "m", "step": 1, "code_version": "a", **c}} for c in checkpoints
+        ]
+        (row,) = table.rows(table.Metrics({("d", "test"): seeds}, {("d", "test"): seeds}, {}, {}))
+        return row["leg"]
+
+    assert (leg_of({"leg": 3}), leg_of({"leg": 3}, {"leg": 3}), leg_of({})) == ("3", "3", "")
+    chosen = [{"leg": leg, "selected": {"split": "validation", "wer": {}}} for leg in (2, 3, 2)]
+    assert (leg_of(chosen[0]), leg_of(*chosen)) == ("best: 2", "best: 2, 3")
+
+
 def test_the_table_is_sorted_with_two_decimals_and_empty_where_there_is_no_value():
     lines = [
         table.row("zoo", "test", metrics(12.345), metrics(10), None),
@@ -418,9 +431,9 @@ def test_the_csv_file_is_the_same_to_the_byte():
     ]
     assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
         "ant,test_b,1,0.00,3,,1.00,0.50,0.25,1.00,33.33,1,0,0,20.00,1.5,1.5,"
-        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00,,\n',
+        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00,,,\n',
         "zoo,test,1,0.00,3,9.50,12.35,10.00,5.00,20.00,33.33,1,0,0,20.00,1.5,1.5,"
-        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00,,\n',
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00,,,\n',
     ]
 
 

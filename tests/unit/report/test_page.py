@@ -269,6 +269,28 @@ def test_the_leg_is_the_table_s_and_not_one_that_an_earlier_run_left(results):
         page.last_leg(results / "speech", {"split": "test", "train_steps": "30"})
 
 
+def test_what_validation_decided_of_the_weights_is_said_and_the_best_leg_s_evaluation_shown(results):
+    assert "with its last weights" not in make(results) and "was taken" not in make(results)
+    folder = results / "speech"
+    mean = {"last": 60.0, "averaged": 58.5, "kept": "averaged"}
+    files.write_json(folder / "checkpoints/leg_2/leg.json", {"leg": 2, "legs": 2, "averaging": mean})
+    text = make(results)
+    assert (
+        "Leg 2: validation WER 60.00 % with its last weights, 58.50 % with their mean over its end; the mean was"
+        in text
+    )
+    (folder / "evaluation/leg_2/beam").rename(folder / "evaluation/leg_2/of another run")
+    (folder / "evaluation/leg_best").mkdir()
+    shutil.copytree(folder / "evaluation/leg_2/of another run", folder / "evaluation/leg_best/beam")
+    selected = {"split": "validation", "wer": {"1": 57.25, "2": 58.5}}
+    files.write_json(folder / "checkpoints/best/leg.json", {"leg": 1, "legs": 2, "selected": selected})
+    (row,) = table.load(results / "wer_table.csv")
+    files.write_text(results / "wer_table.csv", table.as_csv([row | {"train_steps": "10", "leg": "best: 1"}]))
+    text = make(results)
+    assert "Leg 1 of 2 was taken: validation WER 57.25 %, 58.50 % after the legs" in text and "mean over" not in text
+    assert '<td class="n" data-value="20">20</td>' in text, "the curve goes on to the last leg"
+
+
 def test_errors_are_counted_by_kind_speaker_and_length():
     rows = [
         {"id": str(n), "text": t, "pred_text": h, "duration": 1.0, "speaker": s} for n, (t, h, s) in enumerate(TEXTS)

@@ -1,10 +1,12 @@
 """Every kind of transducer that people fine-tune, through zero-shot search, training across a kill, and evaluation."""
 
+import itertools
 import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
@@ -16,7 +18,7 @@ from rnnt import files
 from rnnt.data import families, manifests, tokenizers
 from rnnt.errors import UserError
 from rnnt.evaluation import decoding, suspects
-from rnnt.training import callbacks, legs, memory, models
+from rnnt.training import batching, callbacks, legs, memory, models, preflight
 from rnnt.training.batching import Bucket
 
 SEARCHED = sorted(nemo_files.FAMILIES.keys() - {"prompt", "prompt hybrid"})
@@ -240,13 +242,94 @@ def test_the_ctc_head_learns_unless_its_weight_is_0_and_the_weight_changes_the_r
     assert difference(tuned[0.6], tuned[0.3]) > 1e-6 and difference(tuned[0.0], tuned[0.3]) > 1e-6
 
 
-def test_a_weight_for_a_head_that_is_not_there_is_one_line(bases, few, tmp_path):
-    with pytest.raises(UserError, match="training.ctc_weight: the model has no CTC head: set it to null"):
-        train(few, tmp_path / "run", base=bases("contextnet"), ctc_weight=0.0)
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit"])
+def test_all_that_a_leg_hands_on_survives_a_kill(few, tmp_path, monkeypatch, optimizer):
+    """CTC head, mean of the weights and rates of their own, dropout and augmentation."""
+    options = {"ctc_weight": 0.3, "averaging": 1.0, "encoder_learning_rate": 0.0005, "optimizer": optimizer}
+    options |= {"architecture": "contextnet_dummy", "warmup_steps": 0.3}
+    _, killed = killed_in_the_third_leg(monkeypatch, few, tmp_path / "killed", **options)
+    previous = None
+    for leg in (1, 2, 3):
+        _, previous = train(few, tmp_path / f"whole{leg}", leg, 3, 5, previous, **options)
+    for name in ("model.safetensors", "averaged.safetensors"):
+        ours, theirs = (safetensors.torch.load_file(folder / "trainer" / name) for folder in (killed, previous))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    last, mean = (
+        safetensors.torch.load_file(killed / "trainer" / name) for name in ("model.safetensors", "averaged.safetensors")
+    )
+    assert not torch.equal(last["model.joint.pred.weight"], mean["model.joint.pred.weight"])
 
 
-def test_the_ctc_head_s_memory_is_in_what_is_measured(bases):
-    model = models.restore(bases("hybrid"))
+@pytest.mark.parametrize("name", ["contextnet", "stateless", "fastconformer tdt"])
+def test_a_transducer_gets_a_ctc_head_for_the_training_alone(bases, few, tmp_path, monkeypatch, name):
+    tokenizers.write(tmp_path / "own", tokenizers.from_nemo(bases(name)))
+    options = {"base": bases(name), "tokenizer": tmp_path / "own"}
+    model, done = killed_in_the_third_leg(monkeypatch, few, tmp_path / "killed", ctc_weight=0.3, **options)
+    whole, whole_done = train(few, tmp_path / "whole", steps=5, ctc_weight=0.3, **options)
+    assert difference(model, whole) <= 1e-6
+    heads = [safetensors.torch.load_file(folder / "trainer/model.safetensors") for folder in (done, whole_done)]
+    (ours, theirs) = ([value for key, value in head.items() if "ctc_decoder" in key] for head in heads)
+    assert len(ours) == 2 and all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+    state = torch.load(done / "trainer/optimizer.pt", weights_only=True)["state"]
+    assert {name for name in state if "ctc_decoder" in name} == {key for key in heads[0] if "ctc_decoder" in key}
+    exported = models.restore(done / "model.nemo")
+    assert models.family(exported) == families.of_nemo(bases(name)) and torch.equal(weights(exported), weights(model))
+    report = files.read_json(done / "leg.json")
+    assert report["ctc_weight"] == 0.3 and "CTC" not in report["family"]
+    assert report["parameters"] == models.count_parameters(exported)
+
+    plain, plain_done = train(few, tmp_path / "plain", steps=5, ctc_weight=0.0, **options)
+    without, _ = train(few, tmp_path / "without", steps=5, **options)
+    assert torch.equal(weights(plain), weights(without)), "0: none"
+    assert difference(without, whole) > 1e-4 and "ctc_weight" not in files.read_json(plain_done / "leg.json")
+
+
+def test_the_losses_of_transducer_and_ctc_head_are_logged_apart(bases, few, tmp_path):
+    _, done = train(few, tmp_path / "run", base=bases("contextnet"), ctc_weight=0.2, reinitialize=True)
+    rows = [r for r in files.read_json(done / "trainer/trainer_state.json")["log_history"] if "loss" in r]
+    assert len(rows) == 6
+    for row in rows:
+        assert row["loss"] == pytest.approx(0.8 * row["transducer_loss"] + 0.2 * row["ctc_loss"], rel=1e-4)
+    assert rows[0]["ctc_loss"] != rows[1]["ctc_loss"]
+
+
+def test_a_head_of_ours_weighs_as_a_hybrid_s_own(bases):
+    """The same weights in a plain model with a head, and in NeMo's hybrid."""
+    hybrid, plain = models.restore(bases("hybrid")).eval(), models.restore(bases("fastconformer")).eval()
+    models.add_ctc_head(plain)
+    plain.load_state_dict(hybrid.state_dict())
+    batch = noise(hybrid)
+    ours, theirs = (legs.Transducer(model, "fused", ctc_weight=0.3)(**batch)["loss"] for model in (plain, hybrid))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_an_utterance_too_short_for_ctc_leaves_the_loss_finite_and_is_counted(bases, few, log):
+    model = models.restore(bases("contextnet"))
+    models.add_ctc_head(model)
+    step = legs.Transducer(model, "fused", ctc_weight=0.3)
+    step(**memory.noise(step, 2, 0.2, 30))["loss"].backward()
+    assert step.losses["ctc_loss"] == 0 and torch.isfinite(step.losses["transducer_loss"])
+    assert all(torch.isfinite(p.grad).all() for p in step.parameters() if p.grad is not None)
+
+    tokenizer = few / "tokenizer/tokenizer.model"
+    processor = tokenizers.load(tokenizer.read_bytes())
+    text = "".join(processor.decode([token]) for token in (5, 5, 5, 6))
+    ids = processor.encode(text)
+    dataset = SimpleNamespace(with_format=lambda _: {"text": [text, "", text]})
+    needed = batching.ctc_frames(dataset, tokenizer)
+    same = sum(a == b for a, b in itertools.pairwise(ids))
+    assert same and needed.tolist() == [len(ids) + same, 0, len(ids) + same]
+    durations = np.array([needed[0] / 10, 1.0, (needed[0] - 1) / 10])
+    flight = SimpleNamespace(durations=durations, taken=SimpleNamespace(frames_per_second=10))
+    preflight.report_ctc(flight, flight.durations, needed)
+    assert "about 1 of 3 utterances have fewer encoder frames than tokens" in log.read_text()
+
+
+@pytest.mark.parametrize("name", ["hybrid", "contextnet"])
+def test_the_ctc_head_s_memory_is_in_what_is_measured(bases, name):
+    model = models.restore(bases(name))
+    if name == "contextnet":
+        models.add_ctc_head(model)
     taken = {}
     for weight in (0.0, 0.3):
         step = legs.Transducer(model, "fused", ctc_weight=weight)
@@ -355,7 +438,10 @@ CHECK = {"beam": "malsd_batch", "transducer": "fused", "ctc-weight": "null", "ar
     ("multi-blank", {"transducer": "nemo"}, "malsd_batch does not work with a multi-blank model: it has greedy"),
     ("fastconformer tdt", {"beam": "tsd"}, "tsd does not work with a TDT model: take beam, maes, malsd_batch"),
     ("stateless", {}, "malsd_batch does not work with a stateless prediction network: take beam, tsd, alsd, maes"),
-    ("contextnet", {"ctc-weight": "0.0"}, "training.ctc_weight: the model has no CTC head: set it to null"),
+    ("contextnet", {"ctc-weight": "0.3", "overrides": '{"joint.jointnet.dropout": 0.3}'}, None),
+    ("contextnet", {"overrides": '{"joint.jointnet.joint_hidden": 8}'}, "dropouts alone can be changed: take it out"),
+    (None, {"overrides": '{"joint.jointnet.dropou": 8}'}, "did you mean joint.jointnet.dropout?"),
+    (None, {"overrides": '{"loss.loss_name": "multiblank_rnnt"}', "transducer": "nemo"}, "with a multi-blank model"),
     ("hat", {}, "training.transducer: fused does not cover a HAT joint network"),
     (None, {"architecture": "conform"}, "model.architecture: no conform.yaml in config/models"),
     ("streaming hybrid", {"ctc-weight": "0.4"}, None),

@@ -15,7 +15,7 @@ from conftest import SCRIPTS, SHARED_DATA, entries
 from legs import OPTIONS, arguments, losses, run_leg, train, weights
 from rnnt import files
 from rnnt.corpora import local
-from rnnt.data import manifests, tokenizers
+from rnnt.data import families, manifests, tokenizers
 from rnnt.errors import UserError
 from rnnt.training import batching, callbacks, legs, memory, models
 
@@ -165,7 +165,7 @@ def test_our_transducer_step_and_nemo_s_train_the_same_model(prepared, tmp_path,
     {"optimizer": "adamw_8bit"}, {"precision": "bf16"}, {"seed": 5}, {"learning_rate": 0.001},
     {"batching": "fixed"}, {"batch_budget": 12}, {"batch_cells": 500}, {"frozen_encoder_legs": 1},
     {"gradient_accumulation_steps": 2}, {"warmup_steps": 5}, {"weight_decay": 0.5}, {"max_grad_norm": 1e-4},
-    {"lr_scheduler": "linear"},
+    {"lr_scheduler": "linear"}, {"ctc_weight": 0.3}, {"encoder_learning_rate": 0.0005},
 ], ids=lambda option: next(iter(option)))  # fmt: skip
 def test_an_option_changes_the_weights_and_training_stays_finite(prepared, tmp_path_factory, option):
     reference = baseline(prepared, tmp_path_factory)
@@ -182,6 +182,101 @@ def baseline(prepared, tmp_path_factory):
     if not _baseline:
         _baseline.append(weights(train(prepared, tmp_path_factory.mktemp("baseline") / "run")[0]))
     return _baseline[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit"])
+def test_the_encoder_learns_at_its_own_rate_in_every_leg(prepared, tmp_path, optimizer):
+    """None in the first leg, where it is frozen; then so little that it stays in place."""
+    options = {"frozen_encoder_legs": 1, "optimizer": optimizer, "warmup_steps": 0}
+    previous, seen = None, []
+    for leg, rate in ((1, 1e-12), (2, 1e-12)):
+        model, previous = train(
+            prepared, tmp_path / f"leg{leg}", leg, 2, 6, previous, encoder_learning_rate=rate, **options
+        )
+        seen.append((encoder_weights(model), model.joint.pred.weight.detach().clone()))
+    assert torch.allclose(seen[0][0], seen[1][0], atol=1e-9) and not torch.allclose(seen[0][1], seen[1][1], atol=1e-4)
+    state = files.read_json(previous / "trainer/trainer_state.json")["log_history"]
+    assert next(row["learning_rate"] for row in state) == OPTIONS["learning_rate"], "that of the rest is logged"
+    saved = torch.load(previous / "trainer/optimizer.pt", weights_only=True)
+    assert [group["initial_lr"] for group in saved["groups"]] == 2 * [0.003] + 2 * [1e-12]
+    of_encoder = ["model.encoder." in group["params"][0] for group in saved["groups"]]
+    assert of_encoder == [False, False, True, True]
+    learning, _ = train(prepared, tmp_path / "alike", steps=6, encoder_learning_rate=OPTIONS["learning_rate"])
+    plain, _ = train(prepared, tmp_path / "plain", steps=6)
+    assert torch.equal(weights(learning), weights(plain))
+
+
+@pytest.mark.parametrize("name", ["contextnet", "fastconformer", "streaming", "stateless"])
+def test_norms_and_biases_do_not_decay_and_all_else_does(prepared, bases, tmp_path, name):
+    options = {"steps": 1, "base": bases(name), "reinitialize": True, "warmup_steps": 0}
+    (decayed, _), (plain, _) = (
+        train(prepared, tmp_path / str(decay), weight_decay=decay, **options) for decay in (0.5, 0.0)
+    )
+    norms = {
+        id(parameter)
+        for module in plain.modules()
+        if "Norm" in type(module).__name__
+        for parameter in module.parameters()
+    }
+    assert norms
+    others = dict(decayed.named_parameters())
+    for key, value in plain.named_parameters():
+        stays = id(value) in norms or "bias" in key
+        assert torch.equal(value, others[key]) is (stays or not value.any()), key
+
+
+def test_a_warm_up_may_be_a_share_of_the_whole_training(prepared, tmp_path):
+    rates = {}
+    for name, warmup in (("share", 0.4), ("steps", 4)):
+        previous = None
+        for leg in (1, 2):
+            _, previous = train(prepared, tmp_path / f"{name}{leg}", leg, 2, 10, previous, warmup_steps=warmup)
+        history = files.read_json(previous / "trainer/trainer_state.json")["log_history"]
+        rates[name] = [row["learning_rate"] for row in history if "learning_rate" in row]
+    assert rates["share"] == rates["steps"] and len(rates["share"]) == 10
+    assert max(rates["share"]) == rates["share"][4] == 0.003
+
+
+def dropouts(model):
+    """The shares of a model's parts."""
+    parts = {"encoder": model.encoder, "decoder": model.decoder, "joint": model.joint}
+    kinds = (torch.nn.Dropout, torch.nn.LSTM)
+    return {
+        name: {m.p if isinstance(m, torch.nn.Dropout) else m.dropout for m in part.modules() if isinstance(m, kinds)}
+        for name, part in parts.items()
+    }
+
+
+def test_values_of_the_model_s_configuration_are_overridden_each_where_its_path_leads(prepared, tmp_path):
+    plain = models.build("contextnet_tiny", prepared / "tokenizer")
+    wanted = {"joint.jointnet.dropout": 0.25, "encoder.jasper.*.dropout": 0.3, "encoder.jasper.5.filters": 96}
+    model = models.build("contextnet_tiny", prepared / "tokenizer", wanted)
+    assert dropouts(plain)["encoder"] == {0.0, 0.05} and dropouts(model)["encoder"] == {0.3}
+    assert dropouts(plain)["joint"] == {0.1} and dropouts(model)["joint"] == {0.25}
+    assert dropouts(model)["decoder"] == dropouts(plain)["decoder"]
+    filters = [block.filters for block in model.cfg.encoder.jasper]
+    assert filters == [128, 128, 128, 128, 128, 96, 128], "the 4th, which the file has the 6th for an alias of, stays"
+    path = tmp_path / "model.nemo"
+    model.save_to(str(path))
+    assert dropouts(models.restore(path))["joint"] == {0.25}
+    tuned = models.restore(path, {"joint.jointnet.dropout": 0.5})
+    assert dropouts(tuned) == {**dropouts(model), "joint": {0.5}} and tuned.cfg.joint.jointnet.dropout == 0.5
+    assert torch.equal(weights(tuned), weights(model))
+
+
+@pytest.mark.parametrize(("wanted", "restored", "message"), [
+    ({"joint.jointnet.drop": 0.2}, False, "drop: .*_dummy.yaml has no such value: did you mean joint.jointnet.d"),
+    ({"encoder.jasper.9.dropout": 0.2}, False, "no such value: did you mean encoder.jasper.[01].dropout"),
+    ({"joint.jointnet": 0.2}, False, "no such value: did you mean joint.jointnet.dropout"),
+    ({"joint.jointnet.dropout": 1}, False, "dropout: expected a number of at least 0 and below 1, got 1"),
+    ({"joint.jointnet.dropout": "0.2"}, True, "expected a number of at least 0 and below 1, got '0.2'"),
+    ({"encoder.jasper.0.filters": 64}, True, "filters: of a model that training starts from dropouts alone"),
+])  # fmt: skip
+def test_a_value_that_can_t_be_overridden_is_one_line(wanted, restored, message):
+    path = models.architecture_file("contextnet_dummy")
+    with pytest.raises(UserError, match=f"^model.overrides.(joint|encoder).*{message}") as error:
+        families.override(families.architecture(path), wanted, path, restored)
+    assert "\n" not in str(error.value)
 
 
 def test_eight_bit_state_is_smaller_on_disk(prepared, tmp_path):

@@ -5,7 +5,10 @@ Everything here is known without NeMo: before anything is trained.
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,15 +110,61 @@ def _known(family: Family, path: str | Path) -> Family:
     return family
 
 
-def of_architecture(path: Path) -> Family:
-    """The family of a model config. Raises UserError when it is no YAML mapping, or of none that is known here."""
+def of_architecture(path: Path, overrides: dict | None = None) -> Family:
+    """The family of a model config, with `model.overrides`; raises UserError where it is none that is known here."""
+    return _known(of(override(architecture(path), overrides or {}, path)), path)
+
+
+def architecture(path: Path) -> dict:
+    """A model config. Raises UserError when it is no YAML mapping."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except tokenizers.NO_YAML:
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{path}: no YAML mapping, UTF-8: it takes a NeMo model config")
-    return _known(of(config), path)
+    return config
+
+
+def override(config: dict, overrides: dict, path: str | Path, restored: bool = False) -> dict:
+    """The configuration of the model in `path` with `model.overrides`: other values at dotted paths.
+
+    `*` in a path is every item of a list. The weights of a `restored` model are for what its configuration says: it
+    takes dropouts alone. Raises UserError where a path is not there, naming the nearest, or can't have the value.
+    """
+    known = dict(_leaves(config))
+    for wanted, value in overrides.items():
+        key = f"model.overrides.{wanted}"
+        found = [name for name in known if re.fullmatch(re.escape(wanted).replace(r"\*", r"\d+"), name)]
+        if not found:
+            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0)[0]
+            raise UserError(f"{key}: {path} has no such value: did you mean {near}?")
+        is_dropout = wanted.rpartition(".")[2].startswith("dropout")
+        if restored and not is_dropout:
+            raise UserError(f"{key}: of a model that training starts from dropouts alone can be changed: take it out")
+        if is_dropout and (type(value) not in (int, float) or not 0 <= value < 1):
+            raise UserError(f"{key}: expected a number of at least 0 and below 1, got {value!r}")
+        for name in found:
+            config = _replaced(config, name.split("."), value)
+    return config
+
+
+def _leaves(node, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every value of a configuration that is no section, by its dotted path."""
+    if not isinstance(node, dict | list) or not node:
+        yield path, node
+        return
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from _leaves(child, f"{path}.{key}".removeprefix("."))
+
+
+def _replaced(node, keys: list[str], value):
+    """A copy with another value; where YAML's aliases make one section of two, the other stays."""
+    if not keys:
+        return value
+    if isinstance(node, list):
+        return [_replaced(one, keys[1:], value) if str(place) == keys[0] else one for place, one in enumerate(node)]
+    return {key: _replaced(child, keys[1:], value) if str(key) == keys[0] else child for key, child in node.items()}
 
 
 def check_search(family: Family, strategy: str) -> None:
@@ -133,8 +182,6 @@ def check_training(family: Family, transducer: str, ctc_weight: float | None, de
 
     `device` is `cpu` or `cuda`, None where it is not known yet.
     """
-    if ctc_weight is not None and family.ctc_weight is None:
-        raise UserError("training.ctc_weight: the model has no CTC head: set it to null")
     if ctc_weight is None and family.ctc_weight is not None and math.isnan(family.ctc_weight):
         raise UserError(
             "training.ctc_weight: aux_ctc.ctc_loss_weight of the model is no share of its loss, a number of at least 0 "

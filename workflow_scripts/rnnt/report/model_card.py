@@ -122,6 +122,8 @@ def write(
         means={name: found for name, found in of_seeds.items() if len(found["seeds"]) > 1},
         base=_base(config["model"], config.get("before", {})),
         reinitialized=config["model"]["reinitialize_decoder"],
+        choices=table.choices(leg),
+        overrides=config["model"].get("overrides", {}),
         splits=summary,
         shared=overlap.describe(shared, examples=False),
         filter=config["filter"],

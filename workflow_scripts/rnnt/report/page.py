@@ -102,7 +102,8 @@ def content(
             seeds[row["dataset"]].append(row["seed"])
     for row in rows:
         folder = results / row["dataset"]
-        leg = last_leg(folder, row)
+        best = row.get("leg", "").startswith(table.BEST)
+        leg = "best" if best else last_leg(folder, row)
         legs[row["dataset"]] = leg
         by_seed = [number(run["wer_beam"]) for run in runs if all(run[k] == row[k] for k in ("dataset", "split"))]
         found = one_split(folder / "evaluation" / f"leg_{leg}" / "beam", row)
@@ -374,8 +375,14 @@ def embedded_audio(entry: dict) -> tuple[str, str]:
     return "data:audio/mpeg;base64," + base64.b64encode(packed.getvalue()).decode(), note
 
 
-def training(folder: Path, last: int) -> dict | None:
-    """Loss, skipped steps and augmentation of the training up to leg `last`, and interim WERs; None without any."""
+def training(folder: Path, final: int | str) -> dict | None:
+    """Loss, skipped steps and augmentation of the training up to leg `final`, and its interim WERs; None with neither.
+
+    `final` is `best` where validation chose a leg: then up to the last. `choices` say what else it decided.
+    """
+    report = folder / "checkpoints" / ("best" if final == "best" else f"leg_{final}") / "leg.json"
+    about = files.read_json(report) if final == "best" else read_if_there(report) or {}
+    last = about["legs"] if final == "best" else final
     states = [(leg, path) for leg, path in _legs(folder / "checkpoints", "trainer/trainer_state.json") if leg <= last]
     history = files.read_json(states[-1][1])["log_history"] if states else []
     loss = [(row["step"], row["loss"]) for row in history if math.isfinite(row.get("loss", math.nan))]
@@ -387,10 +394,10 @@ def training(folder: Path, last: int) -> dict | None:
             interim.setdefault(path.stem, []).append((metrics["checkpoint"]["step"], metrics["wer"]))
     if not loss and not interim:
         return None
-    report = states and read_if_there(states[-1][1].parents[1] / "leg.json")
     return {
-        "augmentation": report.get("augmentation") if report else None,
+        "augmentation": about.get("augmentation"),
         "loss": loss,
+        "choices": table.choices(about),
         "skipped": {row["step"]: row["skipped"] for row in history if "skipped" in row},
         "interim": {split: sorted(points) for split, points in sorted(interim.items())},
     }

@@ -42,6 +42,7 @@ COLUMNS = [
     "wer_glm_low",
     "wer_glm_high",
     "wer_board",
+    "leg",
     "seeds",
     "wer_beam_sd",
 ]
@@ -51,7 +52,8 @@ AVERAGED = {
     *("wer", "cer", "wer_normalized", "wer_board", "wer_glm", "wer_unseen_text", "rtfx"),
     *("substitutions", "deletions", "insertions"),
 }
-TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by"}
+TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by", "leg"}
+BEST = "best: "
 EARLIER = "scored by an earlier version: `snakemake --forcerun score_hypotheses` does it anew"
 ON_THE_TERMINAL = {
     "dataset": "data set",
@@ -125,7 +127,7 @@ def rows(found: Metrics) -> list[dict[str, str]]:
                 "wer_glm_high": cell(of_all.get("wer_glm_high")),
                 "wer_beam_sd": cell(of_all["wer_sd"]),
             }
-        one = {"wer_beam_sd": "", **one, "seeds": str(len(beam))}
+        one = {"wer_beam_sd": "", **one, "seeds": str(len(beam)), "leg": _legs(beam)}
         made.append({column: one[column] for column in COLUMNS})
     return made
 
@@ -188,7 +190,29 @@ def row(dataset: str, split: str, greedy: dict, beam: dict, zero_shot: dict | No
         "wer_glm_low": cell(beam.get("wer_glm_low")),
         "wer_glm_high": cell(beam.get("wer_glm_high")),
         "wer_board": cell(beam.get("wer_board")),
+        "leg": _legs([beam]),
     }
+
+
+def _legs(seeds: list[dict]) -> str:
+    """The leg whose weights were decoded, or those of several seeds; `best: ` before it where validation chose it."""
+    checkpoints = [metrics["checkpoint"] for metrics in seeds]
+    legs = dict.fromkeys(str(checkpoint.get("leg", "")) for checkpoint in checkpoints)
+    return BEST * ("selected" in checkpoints[0]) + ", ".join(legs)
+
+
+def choices(leg: dict) -> list[str]:
+    """What validation decided of the weights, by a leg.json: between a leg's last and their mean, and between legs."""
+    found = []
+    if mean := leg.get("averaging"):
+        found.append(
+            f"Leg {leg['leg']}: validation WER {mean['last']:.2f} % with its last weights, {mean['averaged']:.2f} % "
+            f"with their mean over its end; the {'mean was' if mean['kept'] == 'averaged' else 'last were'} kept"
+        )
+    if selected := leg.get("selected"):
+        rates = ", ".join(f"{rate:.2f} %" for rate in selected["wer"].values())
+        found.append(f"Leg {leg['leg']} of {leg['legs']} was taken: validation WER {rates} after the legs")
+    return found
 
 
 def _name_of(model: str) -> str:

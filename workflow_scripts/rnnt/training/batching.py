@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -91,6 +92,16 @@ def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
     processor = tokenizers.load(tokenizer.read_bytes())
     counts = [len(processor.encode(text)) for text in plain["text"]]
     return np.array(plain["duration"], dtype=float), np.array(counts, dtype=int)
+
+
+def ctc_frames(dataset, tokenizer: Path) -> np.ndarray:
+    """The encoder frames that CTC needs for every utterance: its tokens, and a blank between two that are the same.
+
+    Graves et al. 2006, Connectionist Temporal Classification, 3.1.
+    """
+    processor = tokenizers.load(tokenizer.read_bytes())
+    spelt = map(processor.encode, dataset.with_format(None)["text"])
+    return np.array([len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in spelt])
 
 
 def parts(dataset) -> tuple[np.ndarray, np.ndarray] | None:

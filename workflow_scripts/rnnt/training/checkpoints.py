@@ -22,6 +22,7 @@ from rnnt.errors import UserError
 
 STATE = "trainer_state.json"
 WEIGHTS = "model.safetensors"
+AVERAGE = "averaged.safetensors"
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 SCALER = "scaler.pt"
@@ -48,11 +49,12 @@ def check_whole(checkpoint: Path) -> None:
     The state is what is written last; after a power failure it may be there all the same, and what it rests on not.
     """
     steps_done(checkpoint)
-    try:
-        with safetensors.safe_open(checkpoint / WEIGHTS, "pt"):
-            pass
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{checkpoint / WEIGHTS}: missing or cut off ({error}): {ANEW}") from None
+    for path in (checkpoint / WEIGHTS, *checkpoint.glob(AVERAGE)):
+        try:
+            with safetensors.safe_open(path, "pt"):
+                pass
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UserError(f"{path}: missing or cut off ({error}): {ANEW}") from None
     for path in (checkpoint / OPTIMIZER, checkpoint / SCHEDULER, *checkpoint.glob("*.pth")):
         if not zipfile.is_zipfile(path):
             raise UserError(f"{path}: missing or cut off: {ANEW}")
@@ -77,16 +79,20 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict:
         raise UserError(f"{path}: can't be read ({reason}): {ANEW}") from None
 
 
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises UserError when it is not whole."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: missing or cut off ({error}): {ANEW}") from None
+
+
 def load_weights(module: torch.nn.Module, path: Path, prefix: str = "") -> None:
     """Put the weights of a safetensors file, whose names begin with `prefix`, into `module`.
 
     Raises UserError when the file is not whole, or has not the very names and shapes of the module.
     """
-    try:
-        saved = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: missing or cut off ({error}): {ANEW}") from None
-    saved = {name.removeprefix(prefix): value for name, value in saved.items()}
+    saved = {name.removeprefix(prefix): value for name, value in read_weights(path).items()}
     _compare(_shapes(saved.items()), _shapes(module.state_dict().items()), path)
     module.load_state_dict(saved)
 
@@ -106,8 +112,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module) ->
 def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, saved: dict, path: Path) -> None:
     """Put what `optimizer_state` gave into an optimizer of `model`, whatever order its parameters are in.
 
-    `saved` may also be of a version of this project that kept it by position: then the order has to be the same.
-    Raises UserError, with the `path` it is from, where names, shapes or groups are not those of the optimizer.
+    A parameter may be in another group than it was: an earlier version let norms decay. `saved` may also be of a
+    version of this project that kept it by position: then the order has to be the same.
+    Raises UserError, with the `path` it is from, where names, shapes or the number of groups are not the optimizer's.
     """
     plain = optimizer.state_dict()
     names = _names(optimizer, model)
@@ -115,9 +122,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, sav
     if "shapes" not in saved:
         saved = _by_name(saved, names, wanted, path)
     _compare({name: list(shape) for name, shape in saved["shapes"].items()}, wanted, path)
-    for ours, theirs in zip(names, saved["groups"], strict=True):
-        if moved := set(ours) ^ set(theirs["params"]):
-            raise UserError(f"{path}: {min(moved)} is in another group of parameters (weight decay): {ANEW}")
+    if (groups := len(saved["groups"])) != len(names):
+        raise UserError(f"{path}: has {groups} groups of parameters, the optimizer has {len(names)}: {ANEW}")
     positions = dict(zip(chain(*names), chain(*(group["params"] for group in plain["param_groups"])), strict=True))
     optimizer.load_state_dict(
         {

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ import transformers
 from rnnt import console, files, tracking
 from rnnt.data import families
 from rnnt.errors import UserError
-from rnnt.training import augmentation, batching, callbacks, checkpoints, models, preflight
+from rnnt.training import augmentation, averaging, batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
 from rnnt.training.transducer_loss import nemo_joint_loss
 
@@ -28,7 +29,8 @@ from rnnt.training.transducer_loss import nemo_joint_loss
 class Transducer(torch.nn.Module):
     """A NeMo transducer as the Trainer wants it: a batch in, the loss out.
 
-    The loss of a CTC head has the share `ctc_weight` in it, as in NeMo; with 0 the head is left alone.
+    The loss of a CTC head has the share `ctc_weight` in it, as in NeMo; with 0 the head is left alone. `losses` has the
+    last batch's two, in nats per utterance.
     """
 
     def __init__(self, model, transducer: str, fused_batch_size: int = 4, ctc_weight: float = 0.0):
@@ -40,6 +42,7 @@ class Transducer(torch.nn.Module):
         self.transducer = transducer
         self.fused_batch_size = fused_batch_size
         self.ctc_weight = ctc_weight
+        self.losses: dict[str, torch.Tensor] = {}
         if hasattr(model, "ctc_decoder"):
             model.ctc_decoder.requires_grad_(ctc_weight > 0)
 
@@ -64,6 +67,7 @@ class Transducer(torch.nn.Module):
             of_head = self.model.ctc_loss(
                 log_probs=log_probs, targets=tokens, input_lengths=frames, target_lengths=labels
             )
+        self.losses = {"transducer_loss": loss.detach(), "ctc_loss": of_head.detach()}
         return (1 - self.ctc_weight) * loss + self.ctc_weight * of_head
 
     def _transducer_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
@@ -140,11 +144,14 @@ class Leg:
 
 def starting_model(leg: Leg):
     """The NeMo model that the whole training starts with: every leg builds it, and loads weights into it by name."""
+    overrides = leg.model.get("overrides")
     if leg.base_model:
-        model = models.restore(leg.base_model)
+        model = models.restore(leg.base_model, overrides)
         models.adapt(model, leg.tokenizer, leg.model["reinitialize_decoder"])
     else:
-        model = models.build(leg.model["architecture"], leg.tokenizer)
+        model = models.build(leg.model["architecture"], leg.tokenizer, overrides)
+    if leg.training.get("ctc_weight") and not hasattr(model, "ctc_decoder"):
+        models.add_ctc_head(model)
     models.settle_spec_augment(model, leg.training.get("augmentation", {}).get("spec_augment"))
     return model
 
@@ -158,6 +165,8 @@ def train(
     leg: Leg, model, run: Path, running: dict, device: str, workers: int, tracked: tracking.Run | None = None
 ) -> dict:
     """Train `model`, the `starting_model` of the leg, to the leg's end; return what was done, for leg.json.
+
+    A CTC head that the model has for the training alone is then gone; the rolling checkpoints have it.
 
     `run` holds the rolling checkpoints from which a killed leg resumes, `running` is what of the config's `training`
     section changes no weights. The schedule spans all legs; optimizer, scheduler, random state and position in the
@@ -177,6 +186,7 @@ def train(
     frozen, always_frozen = (number <= options["frozen_encoder_legs"] for number in (leg.number, leg.legs))
     model.encoder.requires_grad_(not always_frozen)
     parts, times = batching.parts(dataset) or (None, None)
+    has_own_head = family.ctc_weight is not None
     sizes = slots = batching.sizes(dataset, leg.vocabulary)
     augmented, speeds, changes = dataset, None, options.get("augmentation", {})
     if augmentation.changes_samples(changes):
@@ -198,6 +208,9 @@ def train(
             f"{total} steps of training can't be cut into {leg.legs} legs: lower evaluation.legs, or train longer"
         )
     end = _end(leg, total)
+    share = options.get("averaging")
+    start = _end(replace(leg, number=leg.number - 1), total)
+    average = averaging.Average(step, averaging.begin(start, end, share)) if share else None
     arguments.logging_steps = max(1, min(10, total // 50))
     resume = checkpoints.newest(run) or (previous / "trainer" if previous else None)
     stop = callbacks.StopRequest()
@@ -207,6 +220,7 @@ def train(
         sampler,
         guard,
         frozen,
+        average,
         model=step,
         args=arguments,
         train_dataset=augmented,
@@ -222,6 +236,9 @@ def train(
     started = time.monotonic()
     if not resume or checkpoints.steps_done(resume) < end:
         preflight.report(flight, budget, sampler, padding, shares)
+        if ctc_weight:
+            fastest = max(changes.get("speed", (1,)))
+            preflight.report_ctc(flight, sizes[0] / fastest, batching.ctc_frames(dataset, leg.vocabulary))
         preflight.try_worst_batch(flight, budget)
         if changes:
             console.log.info("augmentation: %s", augmentation.describe(changes))
@@ -235,6 +252,8 @@ def train(
             )
     newest = checkpoints.newest(run)
     checkpoints.load_weights(step, newest / checkpoints.WEIGHTS)
+    if ctc_weight and not has_own_head:
+        models.drop_ctc_head(model)
     return {
         "leg": leg.number,
         "legs": leg.legs,
@@ -252,7 +271,7 @@ def train(
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "model": leg.name,
         "family": family.describe(),
-        **({} if family.ctc_weight is None else {"ctc_weight": ctc_weight}),
+        **({"ctc_weight": ctc_weight} if ctc_weight or has_own_head else {}),
     }
 
 
@@ -305,10 +324,21 @@ class LegTrainer(transformers.Trainer):
     over weights that are missing, and over files.
     """
 
-    def __init__(self, leg: Leg, sampler: batching.BatchSampler, guard: Guard, frozen: bool, **kwargs):
+    def __init__(
+        self,
+        leg: Leg,
+        sampler: batching.BatchSampler,
+        guard: Guard,
+        frozen: bool,
+        average: averaging.Average | None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.leg, self.sampler, self.guard, self.frozen = leg, sampler, guard, frozen
+        self.leg, self.sampler, self.guard, self.frozen, self.average = leg, sampler, guard, frozen, average
+        self.losses: dict[str, list[torch.Tensor]] = {}  # of each part of the loss, since the last log
         self.add_callback(guard)
+        if average:
+            self.add_callback(average)
         guard.scaler = self.accelerator.scaler
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
@@ -334,16 +364,35 @@ class LegTrainer(transformers.Trainer):
         encoder = self.model.model.encoder.requires_grad_(True)
         optimizer = super().create_optimizer(model)
         encoder.requires_grad_(not self.frozen)
+        if rate := self.leg.training.get("encoder_learning_rate"):
+            ours = {id(parameter) for parameter in encoder.parameters()}
+            halves = [
+                {**group, "params": [p for p in group["params"] if (id(p) in ours) == inside], "lr": lr}
+                for inside, lr in ((False, self.args.learning_rate), (True, rate))
+                for group in optimizer.param_groups
+            ]
+            optimizer.param_groups = halves
         return optimizer
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Without biases and norms: the Trainer misses batch norms that are called otherwise, as ContextNet's are."""
+        kinds = (torch.nn.modules.batchnorm._NormBase, torch.nn.GroupNorm)
+        norms = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
+        parameters = dict(model.named_parameters())
+        return [name for name in super().get_decay_parameter_names(model) if id(parameters[name]) not in norms]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         checkpoints.load_weights(self.model, Path(resume_from_checkpoint) / checkpoints.WEIGHTS)
+        if self.average:
+            self.average.load(Path(resume_from_checkpoint))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
             folder = Path(output_dir)
             torch.save(checkpoints.optimizer_state(self.optimizer, self.model), folder / checkpoints.OPTIMIZER)
             torch.save(self.lr_scheduler.state_dict(), folder / checkpoints.SCHEDULER)
+            if self.average:
+                self.average.save(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -378,7 +427,18 @@ class LegTrainer(transformers.Trainer):
         """Forward and backward of one batch; where the loss is not finite, the last finite one is logged for it."""
         ids, audio = inputs.pop("ids"), inputs["audio"]
         self.guard.before(ids)
-        return self.guard.after(super().training_step(model, inputs, num_items_in_batch), ids, audio)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        for name, part in self.model.losses.items():
+            self.losses.setdefault(name, []).append(part)
+        return self.guard.after(loss, ids, audio)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With the parts of a loss that has several: the means of the batches since the last time that are finite."""
+        if "loss" in logs:
+            means = {name: torch.stack(parts).nanmean().item() for name, parts in self.losses.items()}
+            logs |= {name: mean for name, mean in means.items() if math.isfinite(mean)}
+            self.losses = {}
+        super().log(logs, start_time)
 
 
 @contextlib.contextmanager

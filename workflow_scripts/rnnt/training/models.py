@@ -35,19 +35,19 @@ def quiet_nemo() -> None:
     rnnt_beam_decoding.tqdm = tdt_beam_decoding.tqdm = functools.partial(tqdm, disable=True)
 
 
-def build(architecture: str, tokenizer: Path):
+def build(architecture: str, tokenizer: Path, overrides: dict | None = None):
     """A model with random weights after `config/models/{architecture}.yaml` and the tokenizer in that folder.
 
-    Raises UserError when there is no such architecture.
+    `overrides` are other values of the file (families.override). Raises UserError when there is no such architecture.
     """
     path = architecture_file(architecture)
     quiet_nemo()
     from nemo.collections.asr import models as nemo
     from omegaconf import OmegaConf
 
-    config = OmegaConf.load(path)
-    config.tokenizer = {"dir": str(tokenizer), "type": "bpe"}
-    return getattr(nemo, families.of(OmegaConf.to_container(config)).name)(cfg=config)
+    config = families.override(families.architecture(path), overrides or {}, path)
+    config = {**config, "tokenizer": {"dir": str(tokenizer), "type": "bpe"}}
+    return getattr(nemo, families.of(config).name)(cfg=OmegaConf.create(config))
 
 
 def architecture_file(architecture: str) -> Path:
@@ -59,17 +59,19 @@ def architecture_file(architecture: str) -> Path:
     return path
 
 
-def restore(path: str | Path):
-    """The model in a `.nemo` file, on the CPU.
+def restore(path: str | Path, overrides: dict | None = None):
+    """The model in a `.nemo` file, on the CPU, with other dropouts where `overrides` says so (families.override).
 
     Raises UserError when the file is none, or holds another kind of model.
     """
     families.of_nemo(path)
     quiet_nemo()
     from nemo.collections.asr.models import ASRModel
+    from omegaconf import OmegaConf
 
+    config = overrides and OmegaConf.create(families.override(tokenizers.nemo_config(path), overrides, path, True))
     try:
-        model = ASRModel.restore_from(str(path), map_location="cpu")
+        model = ASRModel.restore_from(str(path), override_config_path=config or None, map_location="cpu")
     except Exception as error:
         raise UserError(f"{path}: NeMo can't restore it ({type(error).__name__}: {_first_line(error)})") from None
     if model.tokenizer_type == "agg":
@@ -137,6 +139,25 @@ def _change_vocabulary(model, tokenizer: Path) -> None:
         model.joint.num_classes_with_blank - 1 - (model.joint.num_extra_outputs if family(model).loss == "tdt" else 0)
     )
     model.loss = RNNTLoss(num_classes=outputs, loss_name=name, loss_kwargs=options, reduction=reduction)
+
+
+def add_ctc_head(model) -> None:
+    """Put a CTC head on the encoder of a transducer that has none, as NeMo's hybrids have it: a linear layer, drawn.
+
+    Its loss is reduced as the transducer's, so that a share of both means the same; of an utterance that has fewer
+    frames than CTC needs it is 0.
+    """
+    from nemo.collections.asr.losses.ctc import CTCLoss
+    from nemo.collections.asr.modules import ConvASRDecoder
+
+    tokens = model.tokenizer.vocab_size
+    model.ctc_decoder = ConvASRDecoder(feat_in=model.encoder._feat_out, num_classes=tokens)
+    model.ctc_loss = CTCLoss(tokens, zero_infinity=True, reduction=model.loss.reduction or "mean_batch")
+
+
+def drop_ctc_head(model) -> None:
+    """Take away what `add_ctc_head` added: the model is the plain transducer that it was."""
+    del model.ctc_decoder, model.ctc_loss
 
 
 def fetch(name: str, destination: Path) -> None:

@@ -74,6 +74,8 @@ def measure(
         if not _is_out_of_memory(error):
             raise
         raise UserError(f"out of memory with two utterances of {longest:.1f} s: lower filter.max_duration") from None
+    if options.get("averaging"):  # whose mean of the weights is there as the optimizer's state is
+        taken = taken._replace(optimizer=taken.optimizer + taken.weights)
     return Flight(step, options, durations, tokens, ranks, taken, times)
 
 
@@ -154,6 +156,18 @@ def report(
         _size(lattice),
         options["transducer"],
     )
+
+
+def report_ctc(flight: Flight, durations: np.ndarray, needed: np.ndarray) -> None:
+    """Log how many utterances of these seconds have fewer frames than a CTC loss needs (batching.ctc_frames)."""
+    short = int((np.ceil(durations * flight.taken.frames_per_second) < needed).sum())
+    if short:
+        console.log.warning(
+            "about %d of %d utterances have fewer encoder frames than tokens: the CTC head learns nothing of them; "
+            "take a larger tokenizer.vocab_size, or a model of less stride",
+            short,
+            len(needed),
+        )
 
 
 def try_worst_batch(flight: Flight, budget: float | None) -> None:
