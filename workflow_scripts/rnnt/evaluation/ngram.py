@@ -1,6 +1,6 @@
 """N-gram models of tokens from text: interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, TR-10-98, 4.1.6).
 
-In numpy, as no wheel has KenLM's `lmplz`. What it leaves open is as KenLM has it (Heafield et al. 2013, ACL, section 3):
+In numpy, as no wheel has KenLM's `lmplz`. What it leaves open is as KenLM has it (Heafield et al. 2013, ACL, 3):
 n-grams that begin a sentence keep their counts, unigrams are interpolated with the uniform distribution, and an n-gram
 that is pruned leaves its mass to the backoff.
 """
@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnt.errors import UserError
-from rnnt.evaluation.language_model import OFFSET
 
+OFFSET = 100  # of the character that NeMo writes a token as, in its train_kenlm.py
 MOST = 1_000_000  # n-grams: NeMo reads 50,000 a second, one by one, in each job that searches
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the counts give none, as of a few sentences: KenLM's
 BEGIN = -99.0  # log10 of <s>, which is never predicted: SRILM's
@@ -77,7 +77,7 @@ def _joined(sentences: list[list[int]], vocab_size: int, end: bool) -> tuple[np.
 
 
 def _smoothed(vocab_size: int, keys: list, suffixes: list, counts: list, kept: list) -> Model:
-    """The model of adjusted counts: by order the keys, the rows of the suffixes (from 2), counts, which rows are kept."""
+    """The model of adjusted counts: by order the keys, the rows of the suffixes (from 2), counts, and what is kept."""
     base = vocab_size + 2
     discount = discounts(counts[0])[np.minimum(counts[0], 3)]
     total = counts[0].sum()
@@ -136,7 +136,7 @@ def perplexity(model: Model, sentences: list[list[int]]) -> float:
 
 
 def write(path: Path, model: Model) -> None:
-    """The model as an ARPA file that NeMo reads (language_model). Raises UserError where a token is no character."""
+    """The model as an ARPA file that NeMo reads. Raises UserError where a token is no character."""
     if model.vocab_size > 0xD800 - OFFSET:
         raise UserError(f"evaluation.beam.lm: NeMo can't write more than {0xD800 - OFFSET} tokens as characters")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
