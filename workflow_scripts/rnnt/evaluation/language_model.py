@@ -1,6 +1,6 @@
 """N-gram language models for fusion with a beam search: ARPA files over the tokens of a tokenizer.
 
-NeMo writes token n as the character with code point n + OFFSET (its `train_kenlm.py`), and reads ARPA files that way. The
+NeMo writes token n as the character with code point n + 100 (its `train_kenlm.py`), and reads ARPA files that way. The
 format: SRILM, ngram-format(5).
 """
 
