@@ -1,5 +1,6 @@
 """What a user sees before anything is computed: the plan, and what is said of a wrong configuration."""
 
+import functools
 import json
 import os
 import re
@@ -234,13 +235,16 @@ def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkou
 
 
 def test_an_n_gram_is_made_of_the_training_text_and_weighed_for_each_seed(checkout):
-    def commands(overlay, script, target="results/report.html"):
+    @functools.cache
+    def plan(overlay):
         (checkout / "overlay.yaml").write_text(overlay)
         files = ("--configfile", "config/config.yaml", "overlay.yaml")
-        done = snakemake(checkout, "--dry-run", "--printshellcmds", *files, "--", target)
+        done = snakemake(checkout, "--dry-run", "--printshellcmds", *files, "--", "results/report.html")
         assert done.returncode == 0, done.stdout + done.stderr
-        lines = [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines()]
-        return [line for line in lines if f"{script}.py --" in line]
+        return [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines()]
+
+    def commands(overlay, script):
+        return [line for line in plan(overlay) if f"{script}.py --" in line]
 
     seeds = "training: {seeds: [1, 5]}\n"
     auto = f"{seeds}evaluation: {{transfer: true, beam: {{lm: auto}}}}\n"
