@@ -15,6 +15,7 @@ include: "rules/splits.smk"
 include: "rules/data.smk"
 include: "rules/tokenizer.smk"
 include: "rules/training.smk"
+include: "rules/language_model.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
@@ -28,7 +29,7 @@ wildcard_constraints:
     run=f"(?:{'|'.join(config['datasets'])})(?:/seed_[0-9]+)?",
     split="[a-z0-9_]+",
     leg=r"0|[1-9]\d*|best",
-    search="greedy|beam",
+    search="greedy|beam|beam_without_lm",
     target="[A-Za-z0-9_-]+",
 
 

@@ -308,12 +308,17 @@ def decoded_manifest(wildcards):
 
 
 def evaluations(dataset, search, suffix=".json"):
-    """The metrics (or hypotheses) of a data set's test splits after its final leg; `zero_shot`: before the first."""
+    """The metrics (or hypotheses) of a data set's test splits after its final leg; `zero_shot`: before the first.
+
+    `beam_without_lm` is the beam search without its language model, where it has one.
+    """
     if search == "zero_shot":
         if not section(dataset, "model")["init_from"]:
             return []
         folders = [f"results/{dataset}/evaluation/leg_0/beam"]
     else:
+        if search == "beam_without_lm" and not section(dataset, "evaluation")["beam"]["lm"]:
+            return []
         folders = [f"results/{run}/evaluation/leg_{final_leg(dataset)}/{search}" for run in runs(dataset)]
     return [f"{folder}/{split}{suffix}" for folder in folders for split in splits(dataset, "test")]
 
@@ -407,8 +412,10 @@ def suspects(suffix=".tsv"):
 def search(wildcards):
     """The parameters of a search, which change its hypotheses; NeMo's defaults and the file of `lm` are not in it."""
     kind = getattr(wildcards, "search", "beam")  # a decoding of another data set has no other
-    options = section(dataset_of(wildcards), "evaluation")[kind]
-    without = {"lm"} if language_model(wildcards) else {"lm", "lm_weight"}
+    options = section(dataset_of(wildcards), "evaluation")["greedy" if kind == "greedy" else "beam"]
+    without = {"lm", "lm_text", "lm_order"}
+    if not language_model(wildcards) or options["lm_weight"] == "auto":
+        without.add("lm_weight")
     return {key: value for key, value in options.items() if value is not None and key not in without}
 
 
@@ -418,10 +425,28 @@ def language_model(wildcards):
     path = section(dataset, "evaluation")["beam"]["lm"]
     untouched = getattr(wildcards, "leg", None) == "0"
     other_tokens = untouched and section(dataset, "tokenizer")["source"] != "model"
-    if not path or getattr(wildcards, "search", "beam") == "greedy" or other_tokens:
+    if not path or getattr(wildcards, "search", "beam") != "beam" or other_tokens:
+        return []
+    if path == "auto":
+        return f"results/{dataset}/language_model/ngram.arpa"
+    if not asked(Path(path).is_file):
+        sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, auto, or null")
+    return as_input(str(Path(path)))
+
+
+def language_model_weight(wildcards):
+    """What holds the weight that the language model was given on validation."""
+    tuned = section(dataset_of(wildcards), "evaluation")["beam"]["lm_weight"] == "auto"
+    return f"results/{wildcards.run}/language_model/weight.json" if tuned and language_model(wildcards) else []
+
+
+def language_model_text(wildcards):
+    """The file of the user's that the language model is made of; without, it is of the training transcripts."""
+    path = section(wildcards.dataset, "evaluation")["beam"]["lm_text"]
+    if not path:
         return []
     if not asked(Path(path).is_file):
-        sys.exit(f"error: evaluation.beam.lm: {path}: no such file: it takes an ARPA file, or null")
+        sys.exit(f"error: evaluation.beam.lm_text: {path}: no such file: it takes a text file, one sentence a line")
     return as_input(str(Path(path)))
 
 

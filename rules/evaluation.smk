@@ -28,6 +28,7 @@ rule transcribe_split:
         tokenizer=tokenizer_of,
         gates=gates,
         lm=language_model,
+        lm_weight=language_model_weight,
         texts=training_texts,
         script="workflow_scripts/transcribe_split.py",
     output:
@@ -47,7 +48,7 @@ rule transcribe_split:
         device=config["device"],
     params:
         search=lambda w: as_json(search(w)),
-        lm=lambda w, input: option("lm", input.lm),
+        lm=lambda w, input: f"{option('lm', input.lm)} {option('lm-weight', input.lm_weight)}".strip(),
         texts=lambda w, input: option("training-texts", input.texts),
         label=named,
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
@@ -131,6 +132,7 @@ rule score_split:
     input:
         beam=lambda w: of_split(w.dataset, w.split, "beam"),
         zero_shot=lambda w: of_split(w.dataset, w.split, "zero_shot"),
+        without_lm=lambda w: of_split(w.dataset, w.split, "beam_without_lm"),
         glm=lambda w: mapping_file(w.dataset, w.split),
         script="workflow_scripts/score_split.py",
     output:
@@ -144,6 +146,7 @@ rule score_split:
         glm=lambda w, input: option("glm", input.glm),
     shell:
         "python {input.script} --beam {input.beam:q} --zero-shot {input.zero_shot:q} --seeds {params.seeds} {params.glm}"
+        " --without-lm {input.without_lm:q}"
         " --label {wildcards.dataset} --log {log:q} --output {output.metrics:q}"
 
 
@@ -154,6 +157,7 @@ use rule transcribe_split as transcribe_transfer with:
         tokenizer=tokenizer_of,
         gates=gates,
         lm=language_model,
+        lm_weight=language_model_weight,
         texts=training_texts,
         script="workflow_scripts/transcribe_split.py",
     output:

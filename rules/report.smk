@@ -92,7 +92,9 @@ rule make_wer_table:
 rule make_comparisons:
     """Paired differences: greedy and zero-shot against beam search, and data sets that share a test set."""
     input:
-        hypotheses=of_all("greedy", ".jsonl") + of_all("beam", ".jsonl") + of_all("zero_shot", ".jsonl"),
+        hypotheses=[
+            path for search in ("greedy", "beam", "zero_shot", "beam_without_lm") for path in of_all(search, ".jsonl")
+        ],
         script="workflow_scripts/make_comparisons.py",
     output:
         comparisons=report(

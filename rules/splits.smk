@@ -127,3 +127,12 @@ def cleaning_options(dataset):
     matters = text["case"] == "lower" and languages.has_own_case(text["language"])
     language = option("language", text["language"] if matters else "")
     return f"--case {text['case']} --rules {text['rules']} {language}".strip()
+
+
+def cleaning_of_text(dataset):
+    """How build_language_model cleans a text of the user's: as the training split, where that has one set of rules."""
+    text = section(dataset, "text")
+    kinds = {part["source"].get("rules", part["source"]["type"]) for part in experiment.parts(config, dataset, "train")}
+    return (
+        f"--case {text['case']} --rules {text['rules']} --language {text['language']} --kinds {' '.join(sorted(kinds))}"
+    )

@@ -14,7 +14,7 @@ from rnnt.evaluation import error_rate, scoring
 from rnnt.report import table
 
 COLUMNS = "dataset split a b wer_a wer_b difference low high p_value interval_by".split()
-ORDER = ["zero-shot", "greedy", "beam"]
+ORDER = ["zero-shot", "greedy", "beam_without_lm", "beam"]
 SYSTEMS = {("0", "beam"): "zero-shot"}  # leg and search; others are called by their search
 
 

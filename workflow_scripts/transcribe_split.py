@@ -21,6 +21,7 @@ def parser():
     p.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.model")
     p.add_argument("--search", type=json.loads, required=True, help="`greedy` or `beam` of the configuration, JSON")
     p.add_argument("--lm", type=Path, help="ARPA file for n-gram fusion")
+    p.add_argument("--lm-weight", type=Path, help="what tune_language_model.py wrote: its weight in the fusion")
     p.add_argument("--training-texts", type=Path, help="training manifest: its texts check the language model")
     p.add_argument("--batch-size", type=int, default=16, help="utterances decoded together")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to decode")
@@ -45,7 +46,8 @@ def main(args):
     entries = manifests.read(args.manifest)
     model = models.restore(args.checkpoint / "model.nemo")
     tokenizer = args.tokenizer / "tokenizer.model"
-    settings = decoding.set_search(model, args.search, args.lm, args.training_texts, tokenizer)
+    search = args.search | ({"lm_weight": files.read_json(args.lm_weight)["lm_weight"]} if args.lm_weight else {})
+    settings = decoding.set_search(model, search, args.lm, args.training_texts, tokenizer)
     alone = decoding.depends_on_batch(model)
     batch_size = 1 if alone else args.batch_size
     if alone:

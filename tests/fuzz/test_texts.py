@@ -1,9 +1,11 @@
 """Whatever a configuration, a GLM, a language model or a transcript holds: it is read right, or refused in one line."""
 
 import functools
+import gzip
 import json
 import re
 
+import build_language_model
 import pytest
 import yaml
 from hypothesis import assume, given
@@ -139,6 +141,14 @@ def language_models(tmp_path_factory):
 def test_language_models(folder, language_models, data):
     (folder / "x.arpa").write_bytes(data.draw(damaged(*language_models)))
     never_worse(language_model.check_file, folder / "x.arpa", 8, names=[folder / "x.arpa"])
+
+
+@given(data=st.data(), name=st.sampled_from(["words.txt", "words.txt.gz"]))
+def test_texts_of_a_language_model(folder, data, name):
+    text = b"one two\n\nthree\n"
+    (folder / name).write_bytes(data.draw(damaged(gzip.compress(text, mtime=0) if name.endswith("gz") else text)))
+    lines = never_worse(build_language_model.read, folder / name, names=[folder / name])
+    assert lines is None or all(line.strip() for line in lines)
 
 
 TAGS = re.findall(

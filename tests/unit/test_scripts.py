@@ -12,7 +12,9 @@ import pytest
 
 from conftest import ROOT, SCRIPTS
 
-HEAVY = {"train_leg", "transcribe_split", "find_suspects", "fetch_base_model", "check_environment"}
+HEAVY = {
+    *("train_leg", "transcribe_split", "tune_language_model", "find_suspects", "fetch_base_model", "check_environment"),
+}
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 
 

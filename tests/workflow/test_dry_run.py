@@ -1,5 +1,6 @@
 """What a user sees before anything is computed: the plan, and what is said of a wrong configuration."""
 
+import functools
 import json
 import os
 import re
@@ -148,7 +149,7 @@ def test_no_value_of_the_configuration_is_a_pattern(checkout):
     ]
     tracking = [words[words.index("--tracking") + 1] for words in told if "--tracking" in words]
     assert len(tracking) == 4 and set(tracking) == {project}
-    assert [words[words.index("--lm") + 1] for words in told if "--lm" in words] == ["a b/'$HOME'.arpa"]
+    assert [words[words.index("--lm") + 1] for words in told if "--lm" in words] == 2 * ["a b/'$HOME'.arpa"]
     (checkout / "overlay.yaml").write_text("evaluation: {beam: {lm: bare}}\n")
     assert f"--lm {checkout}/bare" in snakemake(checkout, *arguments).stdout
 
@@ -227,9 +228,80 @@ def test_a_language_model_is_for_the_beam_search_alone_and_must_be_there(checkou
     plan = (done := snakemake(checkout, *arguments)).stdout + done.stderr
     for command in [line for line in plan.splitlines() if "transcribe_split.py --checkpoint" in line]:
         fused = "--lm 'my words.arpa'" in command and '"lm_weight":0.5' in command
-        assert fused == ("malsd_batch" in command), command
+        assert fused == ("malsd_batch" in command and "/beam_without_lm/" not in command), command
         assert ("lm_weight" in command) == fused
-    assert plan.count("--lm 'my words.arpa'") == 1
+    assert plan.count("--lm 'my words.arpa'") == 1 and plan.count("/beam_without_lm/test.jsonl --decoding") == 1
+    assert "tune_language_model" not in plan and "build_language_model" not in plan
+
+
+def test_an_n_gram_is_made_of_the_training_text_and_weighed_for_each_seed(checkout):
+    @functools.cache
+    def plan(overlay):
+        (checkout / "overlay.yaml").write_text(overlay)
+        files = ("--configfile", "config/config.yaml", "overlay.yaml")
+        done = snakemake(checkout, "--dry-run", "--printshellcmds", *files, "--", "results/report.html")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines()]
+
+    def commands(overlay, script):
+        return [line for line in plan(overlay) if f"{script}.py --" in line]
+
+    seeds = "training: {seeds: [1, 5]}\n"
+    auto = f"{seeds}evaluation: {{transfer: true, beam: {{lm: auto}}}}\n"
+    built = commands(auto, "build_language_model")
+    assert len(built) == 2 and all("--order 6 --workers" in line and "--text" not in line for line in built)
+    tuned = commands(auto, "tune_language_model")
+    assert len(tuned) == 4 and not [line for line in tuned if "lm_weight" in line]
+    weights = [shlex.split(line)[-1] for line in tuned]
+    assert sorted(weights) == sorted(
+        f"results/spoken_{name}{seed}/language_model/weight.json"
+        for name in ("digits", "commands")
+        for seed in ("", "/seed_5")
+    )
+    for place in ("digits", "digits/seed_5"):
+        name = place.partition("/")[0]
+        own = f"results/spoken_{place}"
+        lm = f" --lm results/spoken_{name}/language_model/ngram.arpa --lm-weight {own}/language_model/weight.json"
+        searched = [line for line in commands(auto, "transcribe_split") if f"--checkpoint {own}/checkpoints" in line]
+        fused = [shlex.split(line)[-3] for line in searched if lm in line]
+        assert sorted(fused) == [
+            f"{own}/evaluation/leg_3/beam/test.jsonl",
+            f"{own}/transfer/spoken_commands/test.jsonl",
+        ]
+        assert len([line for line in searched if "/beam_without_lm/test.jsonl" in line and "--lm" not in line]) == 1
+    (score,) = [line for line in commands(auto, "score_split") if "--label spoken_digits" in line]
+    assert (
+        "--without-lm results/spoken_digits/evaluation/leg_3/beam_without_lm/test.jsonl results/spoken_digits/s"
+        in score
+    )
+    (compare,) = commands(auto, "make_comparisons")
+    assert compare.count("/beam_without_lm/") == 4
+
+    number = auto.replace("lm: auto", "lm: auto, lm_weight: 0.2, lm_order: 4")
+    assert commands(number, "tune_language_model") == []
+    assert "--order 4" in commands(number, "build_language_model")[0]
+    assert len([line for line in commands(number, "transcribe_split") if '"lm_weight":0.2' in line]) == 8
+    (checkout / "my words.txt.gz").write_text("")
+    text = auto.replace("lm: auto", "lm: auto, lm_text: my words.txt.gz")
+    (line, _) = commands(f"{text}text: {{case: keep, language: tr}}\n", "build_language_model")
+    assert "--text 'my words.txt.gz' --case keep --rules auto --language tr --kinds synthetic" in line
+    assert commands(seeds, "build_language_model") == [] == commands(seeds, "tune_language_model")
+    missing = text.replace("my words", "other")
+    (checkout / "overlay.yaml").write_text(missing)
+    assert "evaluation.beam.lm_text: other.txt.gz: no such file" in refusal(checkout, "--configfile", "overlay.yaml")
+
+
+def test_an_untouched_model_is_searched_with_the_n_gram_only_where_the_tokens_are_the_same(checkout):
+    (checkout / "base.nemo").write_text("")
+    for source, same in (("model", True), ("train", False)):
+        (checkout / "overlay.yaml").write_text(
+            "model: {init_from: base.nemo, reinitialize_decoder: true}\n"
+            f"tokenizer: {{source: {source}}}\nevaluation: {{beam: {{lm: auto}}}}\n"
+        )
+        arguments = ("--dry-run", "--printshellcmds", "--configfile", "config/config.yaml", "overlay.yaml", "--")
+        plan = (done := snakemake(checkout, *arguments, "spoken_digits")).stdout + done.stderr
+        (command,) = [line for line in plan.splitlines() if "transcribe_split.py --" in line and "/pretrained" in line]
+        assert ("--lm-weight results/spoken_digits/language_model/weight.json" in command) == same
 
 
 def test_augmentation_is_told_to_the_training_and_previewed_where_it_is_on(checkout):

@@ -280,6 +280,8 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
                 f"config: {key}: evaluation.beam.{parameter} is for {' and '.join(strategies)}, not for "
                 f"{beam['strategy']}: set it to null, or take another strategy"
             )
+    if beam["lm_text"] and beam["lm"] != "auto":
+        raise UserError(f"config: {key}: evaluation.beam.lm_text is for `lm: auto`: set that, or take lm_text out")
     if beam["beam_size"] == 1 and beam["strategy"] in ("beam", "tsd", "alsd", "maes"):
         raise UserError(f"config: {key}: evaluation.beam: {beam['strategy']} with beam_size 1 is NeMo's greedy search")
     if merged["tokenizer"]["source"] == "train" and beam_width(beam) > merged["tokenizer"]["vocab_size"]:
@@ -505,7 +507,8 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
         return f"{key}: {next(one for one in value if value.count(one) > 1)} is there twice"
     if error.validator == "anyOf":
         number, word = error.validator_value
-        expected = f"{_article(number['type'])} above {number['exclusiveMinimum']} or `{word['const']}`"
+        limits = f"from {number['minimum']} to {number['maximum']}" if "maximum" in number else "above 0"
+        expected = f"{_article(number['type'])} {limits} or `{word['const']}`"
         hint = _number_hint(value, number["type"]) if isinstance(value, str) else ""
         return f"{key}: expected {expected}, got {_shown(value)}{hint}"
     if error.validator in ("enum", "const"):

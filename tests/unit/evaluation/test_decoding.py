@@ -100,7 +100,7 @@ def test_every_parameter_of_a_search_changes_what_it_finds(
 
 def test_no_parameter_of_the_schema_is_left_out():
     tried = {parameter for _, parameter, *_ in PARAMETERS}
-    assert tried == BEAM.keys() - {"strategy", "beam_size", "lm", "lm_weight"}
+    assert tried == BEAM.keys() - {"strategy", "beam_size", "lm", "lm_text", "lm_order", "lm_weight"}
     for parameter, strategies in config.BEAM_PARAMETERS.items():
         if parameter != "lm":
             assert set(strategies) == {s for s, name, *_ in PARAMETERS if name == parameter} - set(decoding.GREEDY)

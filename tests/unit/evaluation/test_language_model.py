@@ -49,6 +49,43 @@ def test_the_language_model_pulls_the_hypotheses_towards_its_spelling(prepared, 
     assert "digits.arpa: perplexity" in log.read_text()
 
 
+@pytest.mark.parametrize("strategy", ["malsd_batch", "maes_batch"])
+def test_searched_with_many_weights_it_finds_what_each_search_would_and_encodes_once(
+    prepared, model, lm, tmp_path, strategy, monkeypatch
+):
+    tokens, manifest = prepared / "tokenizer/tokenizer.model", prepared / "test.jsonl"
+    search, weights = {"strategy": strategy, "beam_size": 4}, (0.5, 0.0, 2.0)
+    apart = []
+    for weight in weights:
+        decoding.set_search(model, search | {"lm_weight": weight}, lm)
+        apart.append(decoding.transcribe(model, manifest, tokens, tmp_path, 3, "cpu", 0, "")[0])
+    decoding.set_search(model, search | {"lm_weight": 1.0}, lm)
+    heard = []
+    encode = decoding._encode_each
+    monkeypatch.setattr(decoding, "_encode_each", lambda *given: heard.append(len(given[1])) or encode(*given))
+    found = list(decoding.search_with_weights(model, weights, manifest, tokens, tmp_path, 3, "cpu", 0, ""))
+    assert found == apart and apart[0] != apart[1] != apart[2]
+    assert sum(heard) == len(manifests.read(manifest))
+
+
+def test_searched_with_many_weights_a_batch_that_does_not_fit_is_halved(prepared, model, lm, tmp_path, monkeypatch):
+    tokens, manifest = prepared / "tokenizer/tokenizer.model", prepared / "test.jsonl"
+    decoding.set_search(model, {"strategy": "malsd_batch", "beam_size": 2, "lm_weight": 1.0}, lm)
+    whole = list(decoding.search_with_weights(model, [0.7], manifest, tokens, tmp_path, 4, "cpu", 0, ""))
+
+    def of_two(find):
+        def fits(model, inputs, lengths):
+            if len(inputs) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return find(model, inputs, lengths)
+
+        return fits
+
+    for name in ("_encode_each", "_decode"):
+        monkeypatch.setattr(decoding, name, of_two(getattr(decoding, name)))
+    assert list(decoding.search_with_weights(model, [0.7], manifest, tokens, tmp_path, 4, "cpu", 0, "")) == whole
+
+
 def test_the_perplexity_is_that_of_the_file(prepared, tokenizer, tmp_path):
     from nemo.collections.asr.parts.submodules.ngram_lm import NGramGPULanguageModel
 

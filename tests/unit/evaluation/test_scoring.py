@@ -333,6 +333,47 @@ def test_what_training_made_worse_is_told_with_its_interval():
     assert over_seeds.describe_change("libri", split) is None
 
 
+def test_what_the_language_model_changed_is_a_paired_difference_that_is_told_in_either_direction():
+    without = [rows(*[("a b c d", hypothesis) for hypothesis in ("a b c d", "a b x d", "a x x d") * 10])] * 2
+    fused = [rows(*[("a b c d", hypothesis) for hypothesis in ("a b c d", "a b c d", "a x x d") * 10]), without[1]]
+    found = over_seeds.score(fused, [1, 2], None, None, without)
+    change = found["language_model"]
+    assert (change["wer_before"], found["wer"]) == (25, pytest.approx(20.8333, abs=1e-3))
+    expected = error_rate.Seeds(tuple(map(error_rate.of, fused))).minus(
+        error_rate.Seeds(tuple(map(error_rate.of, without))), paired=True
+    )
+    assert change["difference"] == expected.difference < 0
+    assert (change["low"], change["high"]) == (expected.interval.low, expected.interval.high)
+    assert "language_model" not in over_seeds.score(fused, [1, 2], None, None)
+
+    given = {"wer_before": 12.1, "difference": -1.2, "low": -2.0, "high": -0.3, "interval_by": "6 speakers"}
+    split = {"wer": 10.9, "change": None, "language_model": given}
+    start = "libri: 12.10 % without the language model, 10.90 % with it"
+    for change, end in (
+        ({}, ", better by 1.20 [0.30, 2.00]"),
+        ({"high": 0.1}, ", better by 1.20 [-0.10, 2.00], which may be chance"),
+        ({"difference": 1.2, "low": 0.3, "high": 2.0}, ", worse by 1.20 [0.30, 2.00]"),
+        (
+            {"low": None, "high": None, "interval_by": "none: one speaker"},
+            ", better by 1.20 (no interval: one speaker)",
+        ),
+        ({"difference": 0.0}, ""),
+    ):
+        split["language_model"] = given | change
+        assert over_seeds.describe_language_model("libri", split) == start + end
+    assert over_seeds.describe_language_model("libri", {"wer": 10.9, "change": None}) is None
+
+    made = of_table(libri=[10, 11.8])
+    ends = {"wer_sd": 1.0, "wer_low": 1.0, "wer_high": 22.0, "interval_by": "6 speakers"}
+    made.splits["libri", "test"] = split | {"seeds": [1, 2], "language_model": given, **ends}
+    for beam, weight in zip(made.beam["libri", "test"], (0.2, 0.5), strict=True):
+        beam |= {"lm": "ngram.arpa", "lm_weight": weight}
+    (row,) = table.rows(made)
+    assert (row["wer_beam_without_lm"], row["beam_lm"]) == ("12.10", "ngram.arpa x 0.35")
+    assert f"libri test{start.removeprefix('libri')}, better by 1.20 [0.30, 2.00]" in table.notes(made)
+    assert [run["beam_lm"] for run in table.runs(made)] == ["ngram.arpa x 0.2", "ngram.arpa x 0.5"]
+
+
 def test_a_row_is_the_mean_over_seeds_and_each_seed_has_a_row_of_its_own():
     made = of_table(ant=[8, 9.005])
     of_all = {"seeds": [3, 7], "wer": 8.5025, "wer_sd": 0.7106, "wer_low": 1.0, "wer_high": 22.0, "change": None}
@@ -439,7 +480,7 @@ def test_the_csv_file_is_the_same_to_the_byte():
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
     lines = [table.row("null", "test", metrics(1), metrics(0.5), None) | {"model": "NA"}]
-    lines[0] |= {"seeds": "1", "wer_beam_sd": ""}
+    lines[0] |= {"seeds": "1", "wer_beam_sd": "", "wer_beam_without_lm": ""}
     files.write_text(tmp_path / "table.csv", table.as_csv(lines))
     assert table.load(tmp_path / "table.csv") == lines
     for broken in (b"", b"dataset,split\na,b\nc,d,e\n", b"dataset,split\n\xff,b\n"):

@@ -259,6 +259,17 @@ def test_the_card_is_of_one_seed_s_model_and_tells_the_mean_and_what_got_worse()
     assert told in content
 
 
+def test_the_card_tells_what_the_language_model_changed():
+    change = {"wer_before": 3.92, "difference": -1.0, "low": -1.5, "high": -0.5, "interval_by": "6 speakers"}
+    of_all = {"seeds": [1], "wer": 2.92, "wer_sd": None, "wer_low": None, "change": None, "language_model": change}
+    line = "test: 3.92 % without the language model, 2.92 % with it, better by 1.00 [0.50, 1.50]."
+    for lm in ("", "ngram.arpa x 0.2"):
+        content = model_card.write(
+            "speech", LEG, SUMMARY, SHARED, [{**ROW, "beam_lm": lm}], sections(LOCAL), {"test": of_all} if lm else {}
+        )
+        assert (line in content) == bool(lm)
+
+
 def test_the_card_names_all_that_was_trained_and_tested_on():
     sources = {"mine": LOCAL, "libri": {"type": "librispeech"}, "ted": {"type": "tedlium"}}
     splits = {"train": ["mine/train", {"split": "libri/train-clean-100", "weight": 0.1}], "validation": "mine/dev"}

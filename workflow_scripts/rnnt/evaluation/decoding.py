@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -121,19 +122,12 @@ def transcribe(
     as are predicted to fit the memory, `batch_size` at most; one that does not fit after all is decoded in halves. Each
     batch is written to `progress` as it comes, and a restart with the same file goes on behind the last whole batch.
     """
-    dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, cache)
-    ids, durations = (dataset.with_format(None)[column][:] for column in ("id", "duration"))
-    order = sorted(range(len(dataset)), key=lambda index: -durations[index])
-    model = model.to(device).eval()
-    sizes = batch_sizes(model, [durations[index] for index in order], batch_size, device)
-    ends = list(itertools.accumulate(sizes, initial=0))
+    dataset, order, ends = _batches(model, manifest, tokenizer, cache, batch_size, device)
+    ids = dataset.with_format(None)["id"][:]
     done = _resume(progress, [ids[index] for index in order], ends)
     texts, seconds = [row["pred_text"] for row in done], sum(row["seconds"] for row in done)
-    loader = torch.utils.data.DataLoader(
-        dataset,
-        batch_sampler=[order[start:end] for start, end in itertools.pairwise(ends) if start >= len(done)],
-        collate_fn=batching.collate,
-        num_workers=workers,
+    loader = _loader(
+        dataset, [order[start:end] for start, end in itertools.pairwise(ends) if start >= len(done)], workers
     )
     largest = [0, 0]
     with torch.inference_mode(), console.bar(len(dataset), label, initial=len(done)) as shown:
@@ -157,6 +151,69 @@ def transcribe(
             shown.update(len(found))
     in_order = dict(zip(order, texts, strict=True))
     return [in_order[index] for index in range(len(dataset))], seconds
+
+
+def search_with_weights(
+    model,
+    weights: Iterable[float],
+    manifest: Path,
+    tokenizer: Path,
+    cache: Path,
+    batch_size: int,
+    device: str,
+    workers: int,
+    label: str,
+) -> Iterator[list[str]]:
+    """For each weight of the language model that `set_search` has fused the hypotheses, in the manifest's order.
+
+    They are those of `transcribe`; the encoder is run once, its outputs wait in the memory of the CPU.
+    """
+    dataset, order, ends = _batches(model, manifest, tokenizer, cache, batch_size, device)
+    batches = [order[start:end] for start, end in itertools.pairwise(ends)]
+    heard = []
+    with torch.inference_mode(), console.bar(len(dataset), label) as shown:
+        for number, batch in enumerate(_loader(dataset, batches, workers)):
+            audio, lengths = batch["audio"].to(device), batch["audio_lengths"].to(device)
+            if number == 0:
+                _warm_up(model, audio, lengths, device)
+            heard.append(_in_halves(lambda *given: _encode_each(model, *given), audio, lengths))
+            shown.update(len(audio))
+    for weight in weights:
+        _set_lm_weight(model, weight)
+        texts = []
+        with torch.inference_mode():
+            for outputs in heard:
+                encoded = torch.nn.utils.rnn.pad_sequence([output.T for output in outputs], batch_first=True)
+                lengths = torch.tensor([output.shape[1] for output in outputs], device=device)
+                texts += _in_halves(lambda *given: _decode(model, *given), encoded.mT.to(device), lengths)
+        in_order = dict(zip(order, texts, strict=True))
+        yield [in_order[index] for index in range(len(dataset))]
+
+
+def _set_lm_weight(model, weight: float) -> None:
+    computer = model.decoding.decoding.decoding_computer
+    if hasattr(computer, "fusion_models_alpha"):
+        computer.fusion_models_alpha = [weight]
+        computer.reset_cuda_graphs_state()  # they hold the weight that they were captured with
+    else:
+        computer.ngram_lm_alpha = weight
+
+
+def _batches(model, manifest: Path, tokenizer: Path, cache: Path, batch_size: int, device: str):
+    """The data set of a manifest, its rows from the longest, and where in that order batches end, from 0.
+
+    The model is moved to the device.
+    """
+    dataset = batching.load_dataset(manifest, tokenizer, model.cfg.sample_rate, cache)
+    durations = dataset.with_format(None)["duration"][:]
+    order = sorted(range(len(dataset)), key=lambda index: -durations[index])
+    model.to(device).eval()
+    sizes = batch_sizes(model, [durations[index] for index in order], batch_size, device)
+    return dataset, order, list(itertools.accumulate(sizes, initial=0))
+
+
+def _loader(dataset, batches: list[list[int]], workers: int):
+    return torch.utils.data.DataLoader(dataset, batch_sampler=batches, collate_fn=batching.collate, num_workers=workers)
 
 
 def batch_sizes(model, durations: list[float], most: int, device: str) -> list[int]:
@@ -279,18 +336,33 @@ def _warm_up(model, audio: torch.Tensor, lengths: torch.Tensor, device: str) -> 
 
 
 def _search(model, audio: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+    return _in_halves(lambda *given: _decode(model, *_encode(model, *given)), audio, lengths)
+
+
+def _decode(model, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+    """The hypotheses of encoder outputs [B, D, T]."""
+    found = model.decoding.rnnt_decoder_predictions_tensor(encoded, lengths)
+    return [(best[0] if isinstance(best, list) else best).text for best in found]
+
+
+def _encode_each(model, audio: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
+    """The encoder output [D, frames] of each utterance, on the CPU."""
+    encoded, frames = _encode(model, audio, lengths)
+    return [output[:, :length].cpu() for output, length in zip(encoded, frames.tolist(), strict=True)]
+
+
+def _in_halves(find: Callable, inputs: torch.Tensor, lengths: torch.Tensor) -> list:
+    """What `find` makes of each of `inputs` [B, ..., longest], in halves where they do not fit the memory together."""
     try:
-        encoded, encoded_lengths = _encode(model, audio, lengths)
-        found = model.decoding.rnnt_decoder_predictions_tensor(encoded, encoded_lengths)
-        return [(best[0] if isinstance(best, list) else best).text for best in found]
+        return find(inputs, lengths)
     except torch.OutOfMemoryError:
-        if len(audio) == 1:
+        if len(inputs) == 1:
             raise
-    console.log.warning("out of memory with %d utterances: decode them in halves", len(audio))
-    half = len(audio) // 2
+    console.log.warning("out of memory with %d utterances: decode them in halves", len(inputs))
+    half = len(inputs) // 2
     longest = [int(part.max()) for part in (lengths[:half], lengths[half:])]
-    first = _search(model, audio[:half, : longest[0]], lengths[:half])
-    return first + _search(model, audio[half:, : longest[1]], lengths[half:])
+    first = _in_halves(find, inputs[:half, ..., : longest[0]], lengths[:half])
+    return first + _in_halves(find, inputs[half:, ..., : longest[1]], lengths[half:])
 
 
 def _resume(progress: Path | None, ids: list[str], ends: list[int]) -> list[dict]:

@@ -16,8 +16,8 @@ import sentencepiece
 
 from rnnt.data import manifests
 from rnnt.errors import UserError
+from rnnt.evaluation.ngram import OFFSET
 
-OFFSET = 100
 SPECIAL = ("<s>", "</s>", "<unk>")
 SENTENCES = 200  # of the training text, to see whether the model speaks of the same tokens
 HOW = f"write each token as the character with the code point of its number plus {OFFSET} (NeMo's train_kenlm.py)"

@@ -119,6 +119,9 @@ def write(
         source="; and on ".join(dict.fromkeys(map(_source, trained_on))),
         tested_on=list(dict.fromkeys(text for text in map(_source, _sources(config, "test")) if text not in told)),
         changes=[line for name, found in of_seeds.items() if (line := over_seeds.describe_change(name, found))],
+        language_model=[
+            line for name, found in of_seeds.items() if (line := over_seeds.describe_language_model(name, found))
+        ],
         means={name: found for name, found in of_seeds.items() if len(found["seeds"]) > 1},
         base=_base(config["model"], config.get("before", {})),
         reinitialized=config["model"]["reinitialize_decoder"],

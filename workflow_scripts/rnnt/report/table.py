@@ -45,12 +45,13 @@ COLUMNS = [
     "leg",
     "seeds",
     "wer_beam_sd",
+    "wer_beam_without_lm",
 ]
-OF_ALL_SEEDS = ("seeds", "wer_beam_sd")  # what a row of one seed has not
+OF_ALL_SEEDS = ("seeds", "wer_beam_sd", "wer_beam_without_lm")  # what a row of one seed has not
 RUN_COLUMNS = ["dataset", "split", "seed", *(column for column in COLUMNS[2:] if column not in OF_ALL_SEEDS)]
 AVERAGED = {
     *("wer", "cer", "wer_normalized", "wer_board", "wer_glm", "wer_unseen_text", "rtfx"),
-    *("substitutions", "deletions", "insertions"),
+    *("substitutions", "deletions", "insertions", "lm_weight"),
 }
 TEXT = {"dataset", "split", "model", "beam_strategy", "code_version", "beam_lm", "interval_by", "leg"}
 BEST = "best: "
@@ -63,6 +64,7 @@ ON_THE_TERMINAL = {
     "wer_greedy": "WER greedy %",
     "wer_zero_shot": "zero-shot %",
     "wer_beam": "WER beam %",
+    "wer_beam_without_lm": "without LM %",
     "interval": "95 %",
     "interval_by": "by",
     "wer_beam_sd": "SD of seeds",
@@ -126,8 +128,9 @@ def rows(found: Metrics) -> list[dict[str, str]]:
                 "wer_glm_low": cell(of_all.get("wer_glm_low")),
                 "wer_glm_high": cell(of_all.get("wer_glm_high")),
                 "wer_beam_sd": cell(of_all["wer_sd"]),
+                "wer_beam_without_lm": cell(of_all.get("language_model", {}).get("wer_before")),
             }
-        one = {"wer_beam_sd": "", **one, "seeds": str(len(beam)), "leg": _legs(beam)}
+        one = {"wer_beam_sd": "", "wer_beam_without_lm": "", **one, "seeds": str(len(beam)), "leg": _legs(beam)}
         made.append({column: one[column] for column in COLUMNS})
     return made
 
@@ -243,10 +246,15 @@ def _language_model(beam: dict, zero_shot: dict | None) -> str:
 def notes(found: Metrics) -> list[str]:
     """What a reader of the table must know, a line each.
 
-    Splits that training made worse, recipes of one seed, mixed or changed code, what a split shares with training, why
-    a column is empty.
+    Splits that training made worse, what a language model changed, recipes of one seed, mixed or changed code, what a
+    split shares with training, why a column is empty.
     """
     lines = [line for key in sorted(found.beam) if (line := _worse(found, key))]
+    lines += [
+        line
+        for key in sorted(found.splits)
+        if (line := over_seeds.describe_language_model(" ".join(key), found.splits[key]))
+    ]
     single = sorted({dataset for (dataset, _), beam in found.beam.items() if len(beam) == 1})
     if single:
         lines.append(
