@@ -42,6 +42,10 @@ if "datasets" not in config:
 config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
 
 
+# Those that are asked for by name alone among them.
+DATASETS = [*config["datasets"], *experiment.ablated(config).values()]
+
+
 def check_places():
     """End with one line where Snakemake can't work: it takes braces for its own, and must write."""
     if set("{}") & set(str(workflow.basedir)):
@@ -161,13 +165,18 @@ def as_json(value):
 
 def length(dataset):
     """How long to train: max_steps or num_train_epochs."""
-    own = config["datasets"][dataset]
-    return {key: own[key] for key in ("max_steps", "num_train_epochs") if key in own}
+    own = experiment.own_keys(config, dataset)
+    return {key: own[key] for key in experiment.LENGTHS if key in own}
+
+
+def all_splits(dataset):
+    """The names of a data set's splits."""
+    return experiment.own_keys(config, dataset)["splits"]
 
 
 def splits(dataset, kind):
     """A data set's splits of one kind: train, validation or test."""
-    return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
+    return [split for split in all_splits(dataset) if split.split("_")[0] == kind]
 
 
 def deciding_manifest(wildcards):
@@ -286,7 +295,7 @@ def previous_leg(wildcards):
 
 
 def refuse_split(dataset, split):
-    sys.exit(f"error: {dataset} has no split {split}: it has {', '.join(config['datasets'][dataset]['splits'])}")
+    sys.exit(f"error: {dataset} has no split {split}: it has {', '.join(all_splits(dataset))}")
 
 
 def leg_checkpoint(wildcards):
@@ -302,7 +311,7 @@ def leg_checkpoint(wildcards):
 def decoded_manifest(wildcards):
     """The split that is transcribed."""
     dataset = dataset_of(wildcards)
-    if wildcards.split not in config["datasets"][dataset]["splits"]:
+    if wildcards.split not in all_splits(dataset):
         refuse_split(dataset, wildcards.split)
     return f"results/{dataset}/manifests/{wildcards.split}.jsonl"
 

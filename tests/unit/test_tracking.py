@@ -78,7 +78,7 @@ def test_the_results_are_in_the_run_that_the_training_began(results):
     assert {key: found.summary[f"test/{key}"] for key in expected} == expected
     assert {key: found.curve(f"test/{key}") for key in expected} == {key: [(8, v)] for key, v in expected.items()}
     row = table.row("speech", "test", {**METRICS, "wer": 30.0}, METRICS, {**METRICS, "wer": 90.0})
-    row |= {"seeds": "1", "wer_beam_sd": ""}
+    row |= {"seeds": "1", "wer_beam_sd": "", "wer_beam_without_lm": ""}
     assert found.table("wer_table") == [row]
     predictions = found.table("predictions")
     assert predictions[0] == {

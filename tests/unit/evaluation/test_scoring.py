@@ -472,9 +472,9 @@ def test_the_csv_file_is_the_same_to_the_byte():
     ]
     assert table.as_csv(lines).splitlines(keepends=True)[1:] == [
         "ant,test_b,1,0.00,3,,1.00,0.50,0.25,1.00,33.33,1,0,0,20.00,1.5,1.5,"
-        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00,,,\n',
+        '"a ""big"" model",7,malsd_batch,4,abc,,,,6 speakers,,,100.00,,,,\n',
         "zoo,test,1,0.00,3,9.50,12.35,10.00,5.00,20.00,33.33,1,0,0,20.00,1.5,1.5,"
-        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00,,,\n',
+        'm,7,malsd_batch,4,abc,"corpus, old.arpa x 0.3, not for zero-shot",,,6 speakers,,,100.00,,,,\n',
     ]
 
 
