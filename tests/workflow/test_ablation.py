@@ -11,7 +11,7 @@ datasets:
   digits:
     source: {type: local, path: recordings}
     splits: {train: train, validation: validation, test: test}
-    max_steps: 4
+    max_steps: 12
     training: {seeds: [1, 2], ctc_weight: 0.3}
   other:
     source: {type: local, path: recordings}
@@ -63,8 +63,8 @@ def test_nothing_else_waits_for_an_ablation_and_its_trainings_are_those_of_other
     assert len([line for line in jobs(plan) if "utterances.jsonl" in line]) == 3
     trained = [line for line in plan.splitlines() if "python workflow_scripts/train_leg.py" in line]
     for part, legs, steps, weighted, speed in (
-        ("", 4, 4, True, "0.9,1.1"),
-        ("-without-ctc", 4, 4, False, "0.9,1.1"),
+        ("", 4, 12, True, "0.9,1.1"),
+        ("-without-ctc", 4, 12, False, "0.9,1.1"),
         ("-without-speed", 2, 2, True, None),
     ):
         of_part = [line for line in trained if f"results/digits{part}/manifests/train.jsonl" in line]
