@@ -18,15 +18,16 @@ include: "rules/training.smk"
 include: "rules/language_model.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
+include: "rules/ablation.smk"
 
 
 wildcard_constraints:
     source="|".join(SOURCES),
     part=r"\w[\w.-]*",
     heard="samples|headers",
-    dataset="|".join(config["datasets"]),
+    dataset="|".join(DATASETS),
     other="|".join(config["datasets"]),
-    run=f"(?:{'|'.join(config['datasets'])})(?:/seed_[0-9]+)?",
+    run=f"(?:{'|'.join(DATASETS)})(?:/seed_[0-9]+)?",
     split="[a-z0-9_]+",
     leg=r"0|[1-9]\d*|best",
     search="greedy|beam|beam_without_lm",

@@ -60,12 +60,17 @@ def below(name, node, schema):
     needed = set(node.get("required", []))
     result = []
     for key, child in node.get("properties", {}).items():
-        if name == "datasets.NAME" and key in SHARED:
-            result.append(f"| `{name}.{key}` | section | | Overrides the shared section [`{key}`](#keys) key by key. |")
+        if name in ("datasets.NAME", "ablation.without.NAME") and key in SHARED:
+            below_it = "the shared section" if name.startswith("datasets") else "the data set's section"
+            result.append(f"| `{name}.{key}` | section | | Overrides {below_it} [`{key}`](#keys) key by key. |")
         else:
             result += rows(f"{name}.{key}" if name else key, child, schema, key in needed)
     for pattern, child in node.get("patternProperties", {}).items():
-        label = "NAME" if name in ("sources", "datasets") else re.split(r"[(^$]", pattern)[1] + "..." * ("(" in pattern)
+        label = (
+            "NAME"
+            if name in ("sources", "datasets", "ablation.without")
+            else re.split(r"[(^$]", pattern)[1] + "..." * ("(" in pattern)
+        )
         if name == "sources":
             result.append(f"| `{name}.{label}` | section | | A corpus, with the keys of `datasets.NAME.source`. |")
             continue

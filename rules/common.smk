@@ -42,6 +42,10 @@ if "datasets" not in config:
 config = asked(experiment.validate, config, experiment.load_schema(Path(workflow.basedir) / "config/schema.yaml"))
 
 
+# Those that are asked for by name alone among them.
+DATASETS = [*config["datasets"], *experiment.ablated(config).values()]
+
+
 def check_places():
     """End with one line where Snakemake can't work: it takes braces for its own, and must write."""
     if set("{}") & set(str(workflow.basedir)):
@@ -161,13 +165,18 @@ def as_json(value):
 
 def length(dataset):
     """How long to train: max_steps or num_train_epochs."""
-    own = config["datasets"][dataset]
-    return {key: own[key] for key in ("max_steps", "num_train_epochs") if key in own}
+    own = experiment.own_keys(config, dataset)
+    return {key: own[key] for key in experiment.LENGTHS if key in own}
+
+
+def all_splits(dataset):
+    """The names of a data set's splits."""
+    return experiment.own_keys(config, dataset)["splits"]
 
 
 def splits(dataset, kind):
     """A data set's splits of one kind: train, validation or test."""
-    return [split for split in config["datasets"][dataset]["splits"] if split.split("_")[0] == kind]
+    return [split for split in all_splits(dataset) if split.split("_")[0] == kind]
 
 
 def deciding_manifest(wildcards):
@@ -286,7 +295,7 @@ def previous_leg(wildcards):
 
 
 def refuse_split(dataset, split):
-    sys.exit(f"error: {dataset} has no split {split}: it has {', '.join(config['datasets'][dataset]['splits'])}")
+    sys.exit(f"error: {dataset} has no split {split}: it has {', '.join(all_splits(dataset))}")
 
 
 def leg_checkpoint(wildcards):
@@ -302,7 +311,7 @@ def leg_checkpoint(wildcards):
 def decoded_manifest(wildcards):
     """The split that is transcribed."""
     dataset = dataset_of(wildcards)
-    if wildcards.split not in config["datasets"][dataset]["splits"]:
+    if wildcards.split not in all_splits(dataset):
         refuse_split(dataset, wildcards.split)
     return f"results/{dataset}/manifests/{wildcards.split}.jsonl"
 
@@ -381,6 +390,30 @@ def transfers(dataset, suffix):
 
 def transfer_table():
     return ["results/transfer.csv"] if transferring() else []
+
+
+def ablation():
+    """What is left out of which data set; ends with one line where nothing is."""
+    if not config["ablation"]:
+        sys.exit("error: ablation: not set: which data set, and what to leave out of its recipe (config/README.md)")
+    return config["ablation"]
+
+
+def compared_recipe(dataset):
+    """What an ablation compares of a data set: test splits with beam search, validation splits with greedy search."""
+    validated = [
+        f"results/{run}/evaluation/leg_{final_leg(dataset)}/greedy/{split}.jsonl"
+        for run in runs(dataset)
+        for split in splits(dataset, "validation")
+    ]
+    return evaluations(dataset, "beam", ".jsonl") + validated
+
+
+def shown_ablation():
+    """What tells the results that the page shows. No input of it: it is not to train what it was made of."""
+    path = Path("results/ablation.csv")
+    there = config["ablation"] and path.is_file()
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if there else ""
 
 
 def base_models():

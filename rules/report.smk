@@ -164,9 +164,11 @@ rule make_report:
     params:
         datasets=" ".join(config["datasets"]),
         transfer=lambda w, input: option("transfer", input.transfer),
+        ablation=lambda w: option("ablation", shown_ablation() and "results/ablation.csv"),
+        ablation_hash=lambda w: shown_ablation(),
     shell:
         "python {input.script} --table {input.table:q} --runs {input.runs:q} --comparisons {input.comparisons:q}"
-        " {params.transfer}"
+        " {params.transfer} {params.ablation}"
         " --provenance {input.provenance:q} --results results --datasets {params.datasets}"
         " --augmented {input.augmented:q} --suspects {input.suspects:q} --log {log:q}"
         " --output {output.page:q} --figures {output.figures:q}"

@@ -54,7 +54,7 @@ def parts(dataset, split):
 
 def listings(dataset, split, name):
     """The files of that name of the listings that a split of a data set is made of."""
-    if split not in config["datasets"][dataset]["splits"]:
+    if split not in all_splits(dataset):
         refuse_split(dataset, split)
     return [f"{part['listing']}/{name}" for part in parts(dataset, split)]
 

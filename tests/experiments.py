@@ -174,7 +174,10 @@ def assert_data_set_complete(place, experiment, rows):
     first, *others = config.seeds(experiment, name)
     for seed in (first, *others):
         assert_trained(place if seed == first else place / f"seed_{seed}", sections, tuned and seed == first)
-    last = json.loads((place / f"checkpoints/leg_{sections['evaluation']['legs']}/leg.json").read_text())
+    final = final_leg(sections)
+    given = json.loads(
+        (place / "checkpoints" / (final if final == "best" else f"leg_{final}") / "leg.json").read_text()
+    )
     runs = [row for row in of_csv(folder / "results/runs.csv") if row["dataset"] == name]
     assert [(row["split"], row["seed"]) for row in runs] == [
         (split, str(seed)) for split in sorted(tested) for seed in (first, *others)
@@ -190,10 +193,11 @@ def assert_data_set_complete(place, experiment, rows):
         assert bool(row["wer_zero_shot"]) == tuned
         (part,) = config.drawn(experiment, name)[split]
         assert bool(row["wer_glm"]) == (part["source"]["type"] == "switchboard")
-        assert row["train_steps"] == str(last["total_steps"]) == str(last["step"])
+        assert row["train_steps"] == str(given["step"])
+        assert final == "best" or given["step"] == given["total_steps"]
     if sections["evaluation"]["transfer"]:
         assert_tested_elsewhere(place, experiment, 1 + len(others))
-    assert_augmented(place, last, config.augmentation(sections["training"]))
+    assert_augmented(place, given, config.augmentation(sections["training"]))
     if sections["evaluation"]["suspects"]:
         scored = files.read_json(place / "suspects.json")
         assert list(scored) == [split for split in sections["splits"] if not split.startswith("test")]
@@ -206,6 +210,11 @@ def assert_data_set_complete(place, experiment, rows):
         assert len({run.id for run in runs}) == 1 and runs[-1].project == experiment["wandb"]["project"]
         logged = sorted(runs[-1].table("wer_table"), key=lambda row: row["split"])
         assert logged == [row for (dataset, _), row in rows.items() if dataset == name]
+
+
+def final_leg(sections):
+    """The leg that is tested and given away: the last one, or `best`."""
+    return "best" if sections["evaluation"]["select"] == "best" else sections["evaluation"]["legs"]
 
 
 def assert_augmented(place, leg, on):
@@ -234,13 +243,15 @@ def assert_trained(place, sections, with_zero_shot):
             assert (metrics["checkpoint"]["leg"], metrics["checkpoint"]["legs"]) == (leg, legs)
     for split in (split for split in sections["splits"] if split.startswith("test")):
         wanted = [(entry["id"], entry["text"]) for entry in files.read_jsonl(manifests / f"{split}.jsonl")]
-        for leg, search in [(legs, "greedy"), (legs, "beam"), *([(0, "beam")] if with_zero_shot else [])]:
+        final = final_leg(sections)
+        for leg, search in [(final, "greedy"), (final, "beam"), *([(0, "beam")] if with_zero_shot else [])]:
             found = of_search(place, leg, search, split)
             assert [(identity, text) for identity, text, _ in found] == wanted
             assert all(isinstance(hypothesis, str) for *_, hypothesis in found)
     kept = {f"leg_{leg}" for leg in range(1, legs + 1) if leg == legs or (every and leg % every == 0)}
     found = {path.name for path in (place / "checkpoints").iterdir() if any(path.iterdir())}
-    assert found == kept | ({"pretrained"} if with_zero_shot else set()), "and none in temporary/"
+    kept |= ({"pretrained"} if with_zero_shot else set()) | ({"best"} if final_leg(sections) == "best" else set())
+    assert found == kept, "and none in temporary/"
 
 
 def assert_tested_elsewhere(place, experiment, seeds):

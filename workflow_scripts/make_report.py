@@ -11,6 +11,7 @@ def parser():
     p.add_argument("--table", type=Path, required=True, help="CSV file from make_wer_table.py")
     p.add_argument("--comparisons", type=Path, help="CSV file with the tests of differences; may be missing")
     p.add_argument("--runs", type=Path, help="CSV file with the rows of each seed; may be missing")
+    p.add_argument("--ablation", type=Path, help="CSV file from make_ablation.py; may be missing")
     p.add_argument("--transfer", type=Path, help="CSV file from make_transfer.py; may be missing")
     p.add_argument("--provenance", type=Path, help="JSON file with what the results were made from; may be missing")
     p.add_argument("--results", type=Path, required=True, help="folder with one folder per data set")
@@ -29,6 +30,7 @@ def parser():
 def main(args):
     runs = page.read_comparisons(args.runs, args.datasets)
     content = page.content(args.results, args.datasets, page.read_table(args.table, args.datasets), runs)
+    content["ablation"] = page.ablation(args.ablation, content["rows"])
     content["transfer"] = page.transfer(args.transfer)
     content["comparisons"] = page.read_comparisons(args.comparisons, args.datasets)
     content["suspects"] = {path.parent.name: page.suspects(path) for path in args.suspects}

@@ -62,6 +62,81 @@ def test_defaults_are_filled_in_and_a_data_set_overrides_them_key_by_key():
     assert checked["device"] == "auto"
 
 
+ABLATION = {"dataset": "digits", "without": {"ctc": {"training": {"ctc_weight": None}}}}
+
+
+def ablation(**changes):
+    """A configuration with a recipe to take parts out of, and with other keys of `ablation`."""
+    given = changed("ablation", ABLATION | changes)
+    masks = {"time_masks": 1, "frequency_masks": 3}
+    given["training"] = {"ctc_weight": 0.3, "augmentation": {"speed": [0.9, 1.1], "spec_augment": masks}}
+    given["datasets"]["digits"] |= {"training": {"batch_size": 3}, "evaluation": {"legs": 5}}
+    return given
+
+
+def test_a_part_that_is_left_out_is_a_data_set_of_its_own_beside_the_others():
+    without = {
+        "ctc": {"training": {"ctc_weight": None}},
+        "speed": {"training": {"augmentation": {"speed": [1.0]}}},
+        "masks": {"training": {"augmentation": {"spec_augment": {"time_masks": 0}}}},
+        "length": {"max_steps": None, "num_train_epochs": 2, "evaluation": {"legs": 1}},
+    }
+    checked = config.validate(ablation(without=without), SCHEMA)
+    plain = config.validate(changed("training", ablation()["training"]), SCHEMA)
+    assert checked["datasets"]["digits"]["splits"] == plain["datasets"]["digits"]["splits"]
+    assert list(checked["datasets"]) == ["digits"] and config.ablated(plain) == {}
+    names = config.ablated(checked)
+    assert names == {part: f"digits-without-{part}" for part in without}
+    found = {part: config.dataset_config(checked, name, "training")["training"] for part, name in names.items()}
+    whole = config.dataset_config(checked, "digits", "training")["training"]
+    augmentation = {part: training["augmentation"] for part, training in found.items()}
+    assert found["ctc"] == whole | {"ctc_weight": None} and whole["ctc_weight"] == 0.3 and whole["batch_size"] == 3
+    assert augmentation["speed"] == whole["augmentation"] | {"speed": [1.0]}
+    masks = {"time_masks": 0, "frequency_masks": 2, "frequency_width": 27, "time_width": 0.05}
+    assert augmentation["masks"] == whole["augmentation"] | {"spec_augment": masks}
+    own = config.own_keys(checked, names["length"])
+    assert "max_steps" not in own and (own["num_train_epochs"], own["evaluation"]) == (2, {"legs": 1})
+    assert config.own_keys(checked, names["ctc"])["evaluation"] == {"legs": 5}
+    for part, name in names.items():
+        assert config.drawn(checked, name) == config.drawn(checked, "digits"), part
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "digit"}, "ablation.dataset: there is no data set digit: did you mean `digits`?"),
+        ({"dataset": "x"}, "ablation.dataset: there is no data set x: the data sets are digits"),
+        ({"without": {}}, "ablation.without: {} should be non-empty"),
+        ({"without": {"CTC": {}}}, "ablation.without.CTC: a part's name is up to 100 lower-case letters"),
+        ({"without": {"ctc": {"splits": {}}}}, "unknown key ablation.without.ctc.splits: known here: max_steps, "),
+        (
+            {"without": {"ctc": {"training": {"ctc_wait": 1}}}},
+            "unknown key ablation.without.ctc.training.ctc_wait: did you mean `ctc_weight`?",
+        ),
+        (
+            {"without": {"a": {"training": {"ctc_weight": 0.0}}, "b": {"training": {"ctc_weight": 0}}}},
+            "ablation.without.b: the same as ablation.without.a: take one of them out",
+        ),
+        (
+            {"without": {"ctc": {"training": {"ctc_weight": 0.3}}}},
+            "ablation.without.ctc: changes nothing of digits: which part of its recipe is left out?",
+        ),
+        (
+            {"without": {"ctc": {"training": {"seeds": [3]}}}},
+            "ablation.without.ctc.training: an ablation has the seeds of its data set: take out seed and seeds",
+        ),
+        (
+            {"without": {"short": {"max_steps": 3}}},
+            "ablation.without.short: 3 max_steps can't be cut into 5 evaluation.legs",
+        ),
+    ],
+)
+def test_a_mistake_in_an_ablation_is_one_line(changes, message):
+    with pytest.raises(UserError) as error:
+        config.validate(ablation(**changes), SCHEMA)
+    assert str(error.value).startswith(f"config: {message}"), error.value
+
+
 def test_a_data_set_overrides_a_search_key_by_key():
     given = changed("evaluation.beam", {"strategy": "maes", "maes_num_steps": 3})
     given["datasets"]["digits"]["evaluation"] = {"beam": {"beam_size": 7.0}}

@@ -48,6 +48,17 @@ BASE = ("base.nemo", "600 MB to download: a small model in the same form")
 VOCABULARY = (24, "a few sentences do not have as many tokens")
 HERE = ("corpora", TREE)
 
+
+def recipe(name, hidden=None, added=None):
+    """A recipe, laid over the experiment with one's own recordings."""
+    return Experiment(
+        ("config/local_example.yaml", f"config/recipes/{name}.yaml"),
+        lambda folder, speech: shutil.copytree(speech, folder / "my_recordings"),
+        hidden={"datasets.digits.max_steps": (6, STEPS)} | (hidden or {}),
+        added={"evaluation.suspects": (False, "time: local_example.yaml has them")} | (added or {}),
+    )
+
+
 EXPERIMENTS = {
     "config": Experiment(
         ("config/config.yaml",),
@@ -124,6 +135,19 @@ EXPERIMENTS = {
         },
         added={"evaluation.suspects": (False, "time: paper.yaml has them, for four data sets")},
     ),
+    "scratch_small": recipe("scratch_small", hidden={"tokenizer.vocab_size": VOCABULARY}),
+    "scratch_large": recipe(
+        "scratch_large",
+        hidden={
+            "tokenizer.vocab_size": VOCABULARY,
+            "model.architecture": ("fastconformer_tiny", "112 million parameters: one of the same kind"),
+            "evaluation.legs": (2, "time: finetune_large has five"),
+        },
+    ),
+    "finetune_small": recipe("finetune_small", added={"model.init_from": BASE}),
+    "finetune_large": recipe(
+        "finetune_large", hidden={"datasets.digits.max_steps": (10, STEPS)}, added={"model.init_from": BASE}
+    ),
 }
 
 
@@ -150,6 +174,9 @@ def run(tmp_path_factory, speech, pretrained, warm):
 
 def test_every_file_of_config_is_an_experiment_that_is_run():
     shipped = {f"config/{path.name}" for path in (ROOT / "config").glob("*.yaml")} - {"config/schema.yaml"}
+    shipped |= {f"config/recipes/{path.name}" for path in (ROOT / "config/recipes").glob("*")} - {
+        "config/recipes/README.md"
+    }
     assert {file for experiment in EXPERIMENTS.values() for file in experiment.configfiles} == shipped
 
 

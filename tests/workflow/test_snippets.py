@@ -99,6 +99,13 @@ EXPERIMENTS = {
         hidden=STEPS | {"model.init_from": ("base.nemo", "600 MB to download: a small model in the same form")},
         added={},
     ),
+    "an ablation": experiment(
+        "config/local_example.yaml",
+        ("config/README.md: training ablation",),
+        recordings,
+        hidden=STEPS | {"training.seeds": ([1, 2], "time: a third is as the second")},
+        added={"evaluation.legs": (1, "time"), "evaluation.suspects": (False, "time")},
+    ),
     "sources that have names, shares of them, and seeds": experiment(
         None,
         ("config/README.md: sources datasets training",),
@@ -152,8 +159,10 @@ def test_it_runs_to_the_table_and_the_models(name, tmp_path, speech, pretrained,
     if "language model" in name:
         without = [file for file in configfiles if file != "snippet_1.yaml"]
         make_language_model(tmp_path, warm, without)
-    done = experiments.snakemake(tmp_path, warm, "--cores", "2", configfiles=configfiles)
+    targets = ["all", *(["ablation"] if "ablation" in name else [])]
+    done = experiments.snakemake(tmp_path, warm, "--cores", "2", *targets, configfiles=configfiles)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "results/ablation.csv").is_file() == ("ablation" in name)
     experiments.assert_complete(tmp_path, experiments.read(tmp_path, *configfiles))
     if "language model" in name:
         assert experiments.table(tmp_path)["digits", "test"]["beam_lm"] == "corpus.arpa x 0.3"

@@ -48,6 +48,8 @@ SHORTEST = {
 NAME_OF_A_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
 RANGES = (("noise", "snr"), ("babble", "snr"), ("babble", "speakers"))  # of training.augmentation
 LISTED_BEFORE = " (to change a data set of another file, list that file first: --configfile config/config.yaml YOURS)"
+LENGTHS = ("max_steps", "num_train_epochs")
+WITHOUT = "-without-"  # in the name of a data set that is made of an overlay of `ablation`
 SHARED_SECTIONS = ("model", "tokenizer", "text", "filter", "training", "evaluation")
 
 
@@ -88,7 +90,9 @@ def validate(config: dict, schema: dict) -> dict:
     if config["training"]["seeds"]:
         _leave_one_of_seed_and_seeds(config)
     for name, dataset in config["datasets"].items():
-        _check_dataset(config, name, dataset)
+        _check_dataset(config, name, dataset, f"datasets.{name}")
+    if config["ablation"]:
+        _check_ablation(config, **config["ablation"])
     return config
 
 
@@ -97,7 +101,7 @@ def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
 
     `training` has one of `seed` and `seeds`.
     """
-    own = config["datasets"][dataset]
+    own = own_keys(config, dataset)
     found = {
         section: _merged(config[section], own.get(section, {})) if section in SHARED_SECTIONS else own[section]
         for section in sections
@@ -107,6 +111,21 @@ def dataset_config(config: dict, dataset: str, *sections: str) -> dict:
         several = ours["seeds"] if "seeds" in ours else config["training"]["seeds"] and "seed" not in ours
         found["training"].pop("seed" if several else "seeds", None)
     return found
+
+
+def own_keys(config: dict, dataset: str) -> dict:
+    """A data set's own keys. `NAME-without-PART` has those of NAME, and over them those of PART of `ablation`."""
+    name, _, part = dataset.partition(WITHOUT)
+    if not part:
+        return config["datasets"][name]
+    merged = _merged(config["datasets"][name], config["ablation"]["without"][part])
+    return {key: value for key, value in merged.items() if key not in LENGTHS or value is not None}
+
+
+def ablated(config: dict) -> dict[str, str]:
+    """The data set that each part of `ablation` is left out in, by the name of the part."""
+    ablation = config["ablation"] or {"without": {}}
+    return {part: f"{ablation['dataset']}{WITHOUT}{part}" for part in ablation["without"]}
 
 
 def seeds(config: dict, dataset: str) -> list[int]:
@@ -131,7 +150,7 @@ def parts(config: dict, dataset: str, split: str) -> list[dict]:
     Each has `source`, the section; `split`, its name there; `label`, its name in the data set's `splits`; `hours` or
     `weight` where it is a share.
     """
-    own = config["datasets"][dataset]
+    own = own_keys(config, dataset)
     found = []
     for share in _shares(own["splits"][split]):
         name, _, below = share["split"].partition("/")
@@ -144,7 +163,7 @@ def drawn(config: dict, dataset: str) -> dict[str, list[dict]]:
     """Of each split of a data set the splits of sources that it draws on: `source`, the section, and `split`."""
     return {
         ours: [{"source": part["source"], "split": part["split"]} for part in parts(config, dataset, ours)]
-        for ours in config["datasets"][dataset]["splits"]
+        for ours in own_keys(config, dataset)["splits"]
     }
 
 
@@ -179,7 +198,7 @@ def source_id(source: dict) -> str:
 
 def _merged(shared: dict, own: dict) -> dict:
     """`own` over `shared`, key by key, the sections within them too."""
-    below = {key: _merged(shared[key] or {}, value) for key, value in own.items() if isinstance(value, dict)}
+    below = {key: _merged(shared.get(key) or {}, value) for key, value in own.items() if isinstance(value, dict)}
     return {**shared, **own, **below}
 
 
@@ -256,14 +275,13 @@ def _path(value: str, where: str) -> str:
     return expanded
 
 
-def _check_dataset(config: dict, name: str, dataset: dict) -> None:
-    """What a schema cannot say: keys that exclude or need one another."""
-    key = f"datasets.{name}"
+def _check_dataset(config: dict, name: str, dataset: dict, key: str) -> None:
+    """What a schema cannot say: keys that exclude or need one another. `key` is where they are given."""
     if re.fullmatch(r"seed_\d+", name):
         raise UserError(f"config: {key}: the folders of seeds are called so: choose another name")
     if "source" not in dataset and not config["sources"]:
         raise UserError(f"config: {key}.source is missing{LISTED_BEFORE}")
-    for length in ("max_steps", "num_train_epochs"):
+    for length in LENGTHS:
         if dataset.get(length, 0) is None:
             del dataset[length]
     if ("max_steps" in dataset) == ("num_train_epochs" in dataset):
@@ -314,6 +332,35 @@ def _check_dataset(config: dict, name: str, dataset: dict) -> None:
     if not merged["filter"]["allow_overlap"]:
         _check_disjoint(key, dataset["splits"])
     _check_augmentation(f"{key}: training.augmentation", augmentation(merged["training"]))
+
+
+def _check_ablation(config: dict, dataset: str, without: dict) -> None:
+    """That every part that is left out is one of the data set's recipe, and another than all others."""
+    if dataset not in config["datasets"]:
+        near = difflib.get_close_matches(dataset, config["datasets"], n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"the data sets are {', '.join(config['datasets'])}"
+        raise UserError(f"config: ablation.dataset: there is no data set {dataset}: {hint}")
+    known = {"": _recipe(config, dataset)}
+    for part, name in ablated(config).items():
+        key = f"ablation.without.{part}"
+        if {"seed", "seeds"} & without[part].get("training", {}).keys():
+            raise UserError(
+                f"config: {key}.training: an ablation has the seeds of its data set: take out seed and seeds"
+            )
+        _check_dataset(config, name, own_keys(config, name), key)
+        recipe = _recipe(config, name)
+        if same := next((other for other, found in known.items() if found == recipe), None):
+            raise UserError(f"config: {key}: the same as ablation.without.{same}: take one of them out")
+        if same is not None:
+            raise UserError(f"config: {key}: changes nothing of {dataset}: which part of its recipe is left out?")
+        known[part] = recipe
+
+
+def _recipe(config: dict, dataset: str) -> dict:
+    """What of a data set's configuration an ablation may change."""
+    sections = dataset_config(config, dataset, "model", "tokenizer", "training", "evaluation")
+    own = own_keys(config, dataset)
+    return sections | {length: own.get(length) for length in LENGTHS}
 
 
 def _check_augmentation(key: str, on: dict) -> None:
@@ -454,7 +501,9 @@ def _fill_defaults(instance: dict, node: dict, schema: dict, where: str, overrid
             instance[key] = _path(instance[key], f"{where}{key}")
         if isinstance(instance[key], dict):
             whole = own or child.get("default", {}) is None
-            _fill_defaults(instance[key], child, schema, f"{where}{key}.", overrides or key == "datasets", whole)
+            _fill_defaults(
+                instance[key], child, schema, f"{where}{key}.", overrides or key in ("datasets", "without"), whole
+            )
 
 
 def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
@@ -473,8 +522,8 @@ def _explain(error: jsonschema.ValidationError, schema: dict) -> str:
             if k not in error.schema.get("properties", {}) and not any(re.search(p, str(k)) for p in patterns)
         )
         full = f"{where}.{unknown}" if where else str(unknown)
-        if where in ("datasets", "sources"):
-            kind = {"datasets": "data set", "sources": "source"}[where]
+        kinds = {"datasets": "data set", "sources": "source", "ablation.without": "part"}
+        if kind := kinds.get(where):
             return f"config: {full}: a {kind}'s name is up to 100 lower-case letters, digits and underscores"
         near = difflib.get_close_matches(str(unknown), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"

@@ -176,6 +176,22 @@ def test_the_matrix_has_every_model_on_every_test_set_and_marks_the_best(results
     assert section.count('class="n own"') == 2
 
 
+def test_an_ablation_is_drawn_where_its_recipe_is_that_of_the_table(results):
+    head = "dataset,name,split,search,wer,wer_without,difference,low,high,p_value,seeds,interval_by\n"
+    path = results / "ablation.csv"
+    row = "speech,ctc,test,beam,{},60.00,7.06,-1.00,9.00,0.5,1,4 speakers\n"
+    validation = "speech,ctc,validation,greedy,20.00,20.00,0.00,,,1,1,none: two speakers\n"
+    (wer,) = (row["wer_beam"] for row in table.load(results / "wer_table.csv") if row["dataset"] == "speech")
+    path.write_text(head + row.format(wer) + validation)
+    page = make(results, "--ablation", path)
+    assert "without ctc: test, beam:  +7.06" in page and "without ctc: validation, greedy:  +0.00" in page
+    assert "One seed each" in page and (results / "figures/ablation.svg").is_file()
+    path.write_text(head + row.format("1.23") + validation)
+    page = make(results, "--ablation", path)
+    assert 'id="ablation"' not in page
+    assert 'id="ablation"' not in make(results)
+
+
 def test_differences_are_drawn_where_there_are_some(results):
     head = "dataset,split,a,b,wer_a,wer_b,difference,low,high,p_value,interval_by\n"
     files.write_text(

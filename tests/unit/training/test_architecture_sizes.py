@@ -7,6 +7,7 @@ from rnnt.training import models
 PARAMETERS = {  # millions, least and most, with 24 tokens
     "contextnet_dummy": (0.01, 0.05),
     "contextnet_tiny": (0.4, 0.6),
+    "contextnet_tdt_small": (1.0, 1.2),
     "contextnet_large": (140, 148),
     # With NVIDIA's 1,024 tokens 1.3 million more: 120, 114 and 115.
     "conformer_large": (118, 120),

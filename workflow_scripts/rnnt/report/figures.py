@@ -142,6 +142,20 @@ def differences(rows: list[dict]) -> Figure:
     return figure
 
 
+def ablation(rows: list[dict[str, str]]) -> Figure:
+    """The `differences` of ablation.csv, whose rows these are: right of zero a recipe is worse without the part."""
+    values = ("difference", "low", "high")
+    return differences(
+        [
+            {
+                "label": f"without {row['name']}: {row['split']}, {row['search']}",
+                **{key: float(row[key]) if row[key] else None for key in values},
+            }
+            for row in rows
+        ]
+    )
+
+
 def speed(rows: list[dict]) -> Figure:
     """WER against seconds of audio per second of decoding: a line from greedy (hollow) to beam search (filled).
 

@@ -48,6 +48,9 @@ HEADINGS = {
     "wer_greedy": "WER greedy %",
     "wer_beam_sd": "standard deviation of seeds",
     "wer_a": "WER a %",
+    "name": "without",
+    "wer": "WER %",
+    "wer_without": "WER without %",
     "wer_b": "WER b %",
     "wer_beam": "WER beam %",
     "wer_beam_low": "95 % from",
@@ -168,6 +171,24 @@ def transfer(path: Path | None) -> dict | None:
             for model in models
         ],
     }
+
+
+def ablation(path: Path | None, rows: list[dict[str, str]]) -> dict | None:
+    """The rows of ablation.csv and the data set they are of; None without the file.
+
+    `rows` are the table's. None, and a warning, where the data set's WERs are others than in them.
+    """
+    if not path or not path.exists():
+        return None
+    found = table.load(path)
+    dataset = found[0]["dataset"]
+    wers = {row["split"]: row["wer_beam"] for row in rows if row["dataset"] == dataset}
+    if any(row["wer"] != wers.get(row["split"]) for row in found if row["search"] == "beam"):
+        console.log.warning(
+            "%s is of earlier results of %s, and left out: `snakemake ablation` renews it", path, dataset
+        )
+        return None
+    return {"dataset": dataset, "rows": found}
 
 
 def last_leg(folder: Path, row: dict[str, str]) -> int:
@@ -412,6 +433,8 @@ def render(content: dict, folder: Path) -> str:
     if content["comparisons"]:
         figure = figures.differences([_difference(row) for row in content["comparisons"]])
         drawn["differences"] = Markup(figures.save(figure, folder, "differences"))
+    if content["ablation"]:
+        drawn["ablation"] = Markup(figures.save(figures.ablation(content["ablation"]["rows"]), folder, "ablation"))
     for name, found in content["training"].items():
         figure = figures.training(found["loss"], list(found["skipped"]), found["interim"])
         file = f"training_{name}".replace(", seed ", "_seed_")
