@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
@@ -192,6 +193,27 @@ def deciding_options(wildcards, manifest):
     evaluation = section(dataset_of(wildcards), "evaluation")
     greedy, size = as_json(evaluation["greedy"]), evaluation["batch_size"]
     return f"{option('validation', manifest)} {option('greedy', greedy)} --batch-size {size}"
+
+
+def ahead(wildcards):
+    """What a training transcribes when it has the model at hand, if it is short: all of a leg but by a language model.
+
+    The manifests are there, as the gates look at all. They are no inputs: another test split must not train again.
+    """
+    run, evaluation = wildcards.run, section(dataset_of(wildcards), "evaluation")
+    after_each = [Path(path).with_suffix(".jsonl") for path in interim_metrics(run)]
+    after_last = [path for kind in ("greedy", "beam", "beam_without_lm") for path in of_run(run, kind, ".jsonl")]
+    wanted = []
+    for path in map(Path, after_each + after_last):
+        job = SimpleNamespace(run=run, leg=wildcards.leg, search=path.parent.name, split=path.stem)
+        if path.parts[-3] == f"leg_{wildcards.leg}" and not language_model(job):
+            wanted.append({"manifest": decoded_manifest(job), "search": search(job), "hypotheses": str(path)})
+    return {"batch_size": evaluation["batch_size"], "progress": transcripts(wildcards), "splits": wanted}
+
+
+def transcripts(wildcards):
+    """Where what is transcribed waits for the job that it is of, and what was transcribed before a kill."""
+    return f"results/{wildcards.run}/runs/transcripts"
 
 
 def gates(wildcards):

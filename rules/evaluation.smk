@@ -52,7 +52,7 @@ rule transcribe_split:
         texts=lambda w, input: option("training-texts", input.texts),
         label=named,
         tokenizer=lambda w, input: Path(input.tokenizer).parent,
-        progress=lambda w: f"results/{w.run}/runs/transcripts",
+        progress=transcripts,
     shell:
         "python {input.script} --checkpoint {input.checkpoint:q} --tokenizer {params.tokenizer:q}"
         " --manifest {input.manifest:q} --search {params.search:q} {params.lm} {params.texts}"

@@ -27,6 +27,7 @@ rule train_leg:
         running=lambda w: as_json(running_options(dataset_of(w))),
         device=config["device"],
         tracking=tracking(),
+        ahead=lambda w: as_json(ahead(w)),
     params:
         model=lambda w: as_json(model_options(dataset_of(w))),
         training=lambda w: as_json(training_options(dataset_of(w), seed_of(w))),
@@ -44,7 +45,7 @@ rule train_leg:
         " --leg {wildcards.leg} --legs {params.legs} {params.base_model} {params.previous}"
         " {params.validation}"
         " --device {resources.device} --threads {threads} --tracking {resources.tracking:q}"
-        " --running {resources.running:q} --run {params.run:q}"
+        " --running {resources.running:q} --ahead {resources.ahead:q} --run {params.run:q}"
         " --label {params.label} --log {log:q} --output {output.checkpoint:q}"
 
 

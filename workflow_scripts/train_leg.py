@@ -21,6 +21,7 @@ def parser():
     p.add_argument("--validation", type=Path, help="manifest that decides between the last weights and their mean")
     p.add_argument("--greedy", type=json.loads, help="the search for it: the config's `evaluation.greedy`, JSON")
     p.add_argument("--batch-size", type=int, default=16, help="utterances of it decoded together")
+    p.add_argument("--ahead", type=json.loads, help="what to transcribe when it is done, JSON: see transcribe_ahead")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads, some of which read audio")
     p.add_argument("--running", type=json.loads, required=True, help="what of `training` changes no weights, JSON")
@@ -58,7 +59,8 @@ def main(args):
         model = legs.starting_model(leg)
         console.log.info("%s: %.2fM parameters on %s", leg.name, models.count_parameters(model) / 1e6, device)
         # What was begun must not end for want of a connection.
-        begun = args.leg > 1 or checkpoints.newest(run) is not None
+        before = checkpoints.newest(run)
+        begun = args.leg > 1 or before is not None
         options = args.tracking or tracking.OFF
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
             report = legs.train(leg, model, run, args.running, device, workers, tracked)
@@ -71,7 +73,39 @@ def main(args):
                 model, averaged, *paths, args.greedy, args.batch_size, device, workers
             )
         report |= {"fingerprint": identity, "code_version": files.code_version()}
+        trained = checkpoints.newest(run) != before
         legs.export(model.cpu(), run, args.output, report)
+    if args.ahead and trained:
+        del model
+        transcribe_ahead(args.ahead, args.output, leg.vocabulary, args.device, device, workers)
+
+
+def transcribe_ahead(wanted, checkpoint, tokenizer, configured, device, workers):
+    """Transcribe short splits with the finished leg; transcribe_split.py takes that up and need not start NeMo.
+
+    `wanted` has that script's `batch_size` and `progress`, and as `splits` its `manifest`, `search` and `hypotheses`;
+    `configured` is its `device`.
+    """
+    from rnnt import ahead
+    from rnnt.evaluation import hypotheses
+    from rnnt.training import models
+
+    leg, batch_size, model = files.read_json(checkpoint / "leg.json"), wanted["batch_size"], None
+    for split in wanted["splits"]:
+        manifest, search, output = Path(split["manifest"]), split["search"], Path(split["hypotheses"])
+        try:
+            if not hypotheses.is_short(manifest):
+                continue
+            model = model or models.restore(checkpoint / "model.nemo")
+            place = hypotheses.place(
+                Path(wanted["progress"]), leg, manifest, tokenizer, search, batch_size, configured, output
+            )
+            with ahead.made(place) as folder:
+                paths = [folder / name for name in (output.name, output.with_suffix(".decoding.json").name)]
+                hypotheses.write(model, leg, manifest, tokenizer, search, batch_size, device, workers, *paths)
+        except Exception as error:  # The training is done; the job that it is of says what is wrong.
+            reason = str(error).strip().partition("\n")[0]
+            console.log.warning("%s: left to its own job (%s: %s)", output, type(error).__name__, reason)
 
 
 if __name__ == "__main__":

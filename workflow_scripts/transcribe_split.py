@@ -1,17 +1,11 @@
 """Transcribe one split with a trained leg: greedy or beam search."""
 
-import hashlib
 import json
 import os
-import platform
-import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-from rnnt import console, files
-from rnnt.data import manifests
-
-CHECKPOINT = ("model", "leg", "legs", "step", "fingerprint", "code_version", "selected")
+from rnnt import ahead, console, files
+from rnnt.evaluation import hypotheses
 
 
 def parser():
@@ -35,72 +29,39 @@ def parser():
 
 
 def main(args):
+    leg = files.read_json(args.checkpoint / "leg.json")
+    tokenizer = args.tokenizer / "tokenizer.model"
+    search = args.search | ({"lm_weight": files.read_json(args.lm_weight)["lm_weight"]} if args.lm_weight else {})
+    if args.progress and not args.lm:
+        made = hypotheses.place(
+            args.progress, leg, args.manifest, tokenizer, search, args.batch_size, args.device, args.hypotheses
+        )
+        if ahead.take_up(made, args.hypotheses, args.decoding):
+            console.log.info("%s %s: the training transcribed it at its end", search["strategy"], args.manifest.stem)
+            return
+
     import torch
 
-    from rnnt.evaluation import decoding
     from rnnt.training import batching, models
 
     device = models.pick_device(args.device)
     workers = batching.reader_processes(args.threads, device)
     torch.set_num_threads(args.threads - workers)
-    entries = manifests.read(args.manifest)
-    model = models.restore(args.checkpoint / "model.nemo")
-    tokenizer = args.tokenizer / "tokenizer.model"
-    search = args.search | ({"lm_weight": files.read_json(args.lm_weight)["lm_weight"]} if args.lm_weight else {})
-    settings = decoding.set_search(model, search, args.lm, args.training_texts, tokenizer)
-    alone = decoding.depends_on_batch(model)
-    batch_size = 1 if alone else args.batch_size
-    if alone:
-        console.log.warning("%s: each utterance is decoded alone", alone)
-    leg = files.read_json(args.checkpoint / "leg.json")
-    # What was transcribed before a kill is taken up again if nothing that it depends on has changed.
-    heard = {**settings, **decoding.long_form([entry["duration"] for entry in entries])}
-    kept = leg.get("averaging", {}).get("kept", "last")  # of one training it may be another when validation changes
-    trained = leg["fingerprint"] + ("" if kept == "last" else kept)
-    key = progress_key(trained, heard, args.manifest, batch_size, args.hypotheses)
-    progress = args.progress / f"{key}.jsonl" if args.progress else None
-    if progress:
-        progress.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as cache:
-        texts, seconds = decoding.transcribe(
-            model,
-            args.manifest,
-            tokenizer,
-            Path(cache),
-            batch_size,
-            device,
-            workers=workers,
-            label=f"{settings['strategy']} {args.manifest.stem}",
-            progress=progress,
-        )
-    files.write_jsonl(args.hypotheses, [{**e, "pred_text": text} for e, text in zip(entries, texts, strict=True)])
-    files.write_json(
+    hypotheses.write(
+        models.restore(args.checkpoint / "model.nemo"),
+        leg,
+        args.manifest,
+        tokenizer,
+        search,
+        args.batch_size,
+        device,
+        workers,
+        args.hypotheses,
         args.decoding,
-        {
-            **settings,
-            "hypotheses_sha256": files.sha256(args.hypotheses),
-            "batch_size": batch_size,
-            "decoded_alone": alone,
-            **decoding.long_form([entry["duration"] for entry in entries]),
-            "cuda_graphs": decoding.cuda_graphs(model, device),
-            "decoding_seconds": round(seconds, 3),
-            "device": device,
-            "checkpoint": {key: leg[key] for key in CHECKPOINT if key in leg},
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "nemo_toolkit", "transformers")},
-                "code": files.code_version(),
-            },
-        },
+        args.progress,
+        args.lm,
+        args.training_texts,
     )
-    if progress:
-        progress.unlink(missing_ok=True)
-
-
-def progress_key(fingerprint, settings, manifest, batch_size, hypotheses):
-    """A name for what the hypotheses depend on, and for where they go: the same may be decoded for two at a time."""
-    content = json.dumps([fingerprint, settings, files.sha256(manifest), batch_size, str(hypotheses)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -371,6 +371,12 @@ def test_a_language_is_told_to_what_depends_on_it(checkout):
         assert ("--language hi-IN" if "spoken_digits" in line else "--language tr") in line
 
 
+def trained_by(plan):
+    """The commands of the trainings of a plan, but for what they transcribe when they are done."""
+    lines = [line for line in plan.splitlines() if "train_leg.py --manifest" in line]
+    return sorted(re.sub("--ahead '.*?'", "", line) for line in lines)
+
+
 def test_the_best_leg_is_tested_and_given_away_where_the_configuration_says_so(checkout):
     (checkout / "overlay.yaml").write_text(
         "evaluation: {select: best, transfer: true}\ntraining: {seeds: [1, 5]}\n"
@@ -396,11 +402,11 @@ def test_the_best_leg_is_tested_and_given_away_where_the_configuration_says_so(c
     )
     rates = " ".join(f"results/spoken_digits/evaluation/leg_{leg}/greedy/validation.json" for leg in (1, 2, 3))
     assert f"--checkpoints {legs} --metrics {rates} " in chosen
-    trainings = [line for line in plan.splitlines() if "train_leg.py --manifest" in line]
+    trainings = trained_by(plan)
     (checkout / "seeds.yaml").write_text("training: {seeds: [1, 5]}\n")
     plan = snakemake(checkout, "--dry-run", "--printshellcmds", "--configfile", "seeds.yaml").stdout
     assert "select_leg" not in plan and "leg_best" not in plan
-    assert sorted(trainings) == sorted(line for line in plan.splitlines() if "train_leg.py --manifest" in line)
+    assert trainings == trained_by(plan)
     message = "spoken_digits has no leg best: that is for evaluation.select: best"
     assert message in refusal(checkout, "--", "results/spoken_digits/evaluation/leg_best/beam/test.json")
     assert message in refusal(checkout, *files, "--", "results/spoken_digits/checkpoints/leg_best")
@@ -426,6 +432,48 @@ def test_validation_decides_about_a_mean_of_the_weights_where_there_is_one(check
         """--greedy '{"max_symbols":5,"strategy":"greedy_batch"}' --batch-size 7"""
     )
     assert len(commands) == 3 and all(wanted in line and '"averaging":0.5' in line for line in commands)
+
+
+def test_a_training_is_told_what_to_transcribe_while_it_has_the_model(checkout):
+    def trainings(overlay):
+        """For each leg of spoken_digits, what is ahead, and the command without it."""
+        (checkout / "overlay.yaml").write_text(overlay)
+        files = ("--configfile", "config/config.yaml", "overlay.yaml")
+        done = snakemake(checkout, "--dry-run", "--printshellcmds", *files, "--", "spoken_digits")
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = [shlex.split(line) for line in done.stdout.splitlines() if "train_leg.py --man" in line]
+        for words in lines:
+            assert words[words.index("--label") + 1].startswith("spoken_digits")
+        at = [words.index("--ahead") for words in lines]
+        found = [(json.loads(words[i + 1]), words[:i] + words[i + 2 :]) for words, i in zip(lines, at, strict=True)]
+        return sorted(found, key=lambda pair: (pair[0]["progress"], pair[1][pair[1].index("--leg") + 1]))
+
+    def outputs(found):
+        return [[split["hypotheses"].partition("/evaluation/")[2] for split in ahead["splits"]] for ahead, _ in found]
+
+    validation = [[f"leg_{leg}/greedy/validation.jsonl"] for leg in (1, 2, 3)]
+    plain = trainings("device: auto\n")
+    tests = [f"leg_3/{search}/test.jsonl" for search in ("greedy", "beam")]
+    assert outputs(plain) == [*validation[:2], validation[2] + tests]
+    wide = trainings("evaluation: {beam: {beam_size: 7}, greedy: {max_symbols: 5}, batch_size: 3}\n")
+    assert [command for _, command in wide] == [command for _, command in plain], "trains nothing again"
+    assert [ahead["batch_size"] for ahead, _ in wide] == [3, 3, 3]
+    searches = [split["search"] for split in wide[2][0]["splits"]]
+    assert searches[0] == searches[1] == {"max_symbols": 5, "strategy": "greedy_batch"}
+    assert searches[2] == {"beam_size": 7, "score_norm": True, "strategy": "malsd_batch"}
+    assert [split["manifest"] for split in wide[2][0]["splits"]] == [
+        f"results/spoken_digits/manifests/{split}.jsonl" for split in ("validation", "test", "test")
+    ]
+    fused = [f"leg_3/{search}/test.jsonl" for search in ("greedy", "beam_without_lm")]
+    assert outputs(trainings("evaluation: {beam: {lm: auto}}\n")) == [*validation[:2], validation[2] + fused]
+    assert outputs(trainings("evaluation: {select: best}\n")) == validation
+    seeds = trainings("training: {seeds: [1, 5]}\nevaluation: {legs: 1}\n")
+    for (ahead, _), place in zip(seeds, ("spoken_digits", "spoken_digits/seed_5"), strict=True):
+        assert ahead["progress"] == f"results/{place}/runs/transcripts"
+        assert [split["hypotheses"] for split in ahead["splits"]] == [
+            f"results/{place}/evaluation/leg_1/{path}"
+            for path in ("greedy/validation.jsonl", "greedy/test.jsonl", "beam/test.jsonl")
+        ]
 
 
 def test_several_legs_are_kept_where_asked(checkout):

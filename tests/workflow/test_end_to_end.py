@@ -170,6 +170,13 @@ def test_every_leg_was_evaluated_and_only_the_last_checkpoint_is_left(run):
     assert models.restore(run / "results/digits/checkpoints/leg_2/model.nemo").tokenizer.vocab_size == 24
 
 
+def test_each_short_split_was_transcribed_by_the_training_that_had_the_model(run):
+    logs = list((run / "logs").rglob("transcribe_leg_*.log"))
+    assert len(logs) == 4 + 5, "two legs, and one with a test split more"
+    assert all("the training transcribed it at its end" in path.read_text() for path in logs)
+    assert not list((run / "results").glob("*/runs/transcripts/*")), "all was taken up"
+
+
 def test_a_second_run_has_nothing_to_do(run):
     assert planned(run) == []
     done = snakemake(run, "--cores", "2", "results/wer_table.csv")
