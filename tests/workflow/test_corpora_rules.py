@@ -51,6 +51,22 @@ def test_a_folder_may_be_called_as_anything(checkout, name):
     assert len(manifests.read(folder / "results/mine/manifests/test.jsonl")) == 2
 
 
+def test_another_split_of_a_prepared_source_is_made_in_the_same_run(checkout):
+    """Snakemake looks past what depends on a source that is prepared anew; exit 0, and the target missing."""
+    for split in ("a", "b"):
+        trees.write(checkout / f"speech/{split}/1.wav", trees.noise(1, 16000, seed=ord(split)), 16000)
+        (checkout / f"speech/{split}/metadata.csv").write_text("file_name,text\n1.wav,word\n")
+    dataset = {"source": {"type": "local", "path": "speech"}, "max_steps": 3, "filter": {"allow_overlap": True}}
+    datasets = {}
+    for name, split in (("first", "a"), ("second", "b")):
+        datasets[name] = {**dataset, "splits": dict.fromkeys(("train", "validation", "test"), split)}
+        (checkout / "mine.yaml").write_text(yaml.safe_dump({"datasets": datasets}))
+        manifest = f"results/{name}/manifests/train.jsonl"
+        done = snakemake(checkout, "--cores", "1", manifest, "--configfile", "mine.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(manifests.read(checkout / manifest)) == 1
+
+
 def test_all_four_corpora_become_manifests(checkout, tmp_path):
     for split, speaker in (("train-clean-100", "14"), ("dev-clean", "16"), ("test-other", "17")):
         trees.librispeech(tmp_path, split, [speaker])
