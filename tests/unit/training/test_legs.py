@@ -21,7 +21,7 @@ from rnnt.training import batching, callbacks, legs, memory, models
 
 
 def test_an_unknown_architecture_names_the_known_ones(prepared):
-    with pytest.raises(UserError, match="contextnet_dummy, contextnet_large, contextnet_tiny"):
+    with pytest.raises(UserError, match="contextnet_dummy, contextnet_large, contextnet_tdt_small, contextnet_tiny"):
         models.build("contextnet_huge", prepared / "tokenizer")
 
 
