@@ -475,12 +475,12 @@ def search(wildcards):
 
 
 def language_model(wildcards):
-    """The ARPA file of the beam search. It speaks of the tokens of training: an untouched model may have others."""
+    """The ARPA file of the beam search. An untouched model gets none of other tokens, and none of the training's making."""
     dataset = dataset_of(wildcards)
-    path = section(dataset, "evaluation")["beam"]["lm"]
-    untouched = getattr(wildcards, "leg", None) == "0"
-    other_tokens = untouched and section(dataset, "tokenizer")["source"] != "model"
-    if not path or getattr(wildcards, "search", "beam") != "beam" or other_tokens:
+    beam = section(dataset, "evaluation")["beam"]
+    path, untouched = beam["lm"], getattr(wildcards, "leg", None) == "0"
+    of_training = section(dataset, "tokenizer")["source"] != "model" or "auto" in (path, beam["lm_weight"])
+    if not path or getattr(wildcards, "search", "beam") != "beam" or (untouched and of_training):
         return []
     if path == "auto":
         return f"results/{dataset}/language_model/ngram.arpa"

@@ -291,17 +291,25 @@ def test_an_n_gram_is_made_of_the_training_text_and_weighed_for_each_seed(checko
     assert "evaluation.beam.lm_text: other.txt.gz: no such file" in refusal(checkout, "--configfile", "overlay.yaml")
 
 
-def test_an_untouched_model_is_searched_with_the_n_gram_only_where_the_tokens_are_the_same(checkout):
+def test_an_untouched_model_is_searched_with_an_n_gram_of_its_tokens_and_with_nothing_of_the_training_s(checkout):
     (checkout / "base.nemo").write_text("")
-    for source, same in (("model", True), ("train", False)):
+    (checkout / "words.arpa").write_text("")
+    given = "lm: words.arpa, lm_weight: 0.3"
+    for source, lm, fused in (
+        ("model", given, True),
+        ("train", given, False),
+        ("model", "lm: words.arpa", False),
+        ("model", "lm: auto, lm_weight: 0.3", False),
+    ):
         (checkout / "overlay.yaml").write_text(
             "model: {init_from: base.nemo, reinitialize_decoder: true}\n"
-            f"tokenizer: {{source: {source}}}\nevaluation: {{beam: {{lm: auto}}}}\n"
+            f"tokenizer: {{source: {source}}}\nevaluation: {{beam: {{{lm}}}}}\n"
         )
         arguments = ("--dry-run", "--printshellcmds", "--configfile", "config/config.yaml", "overlay.yaml", "--")
         plan = (done := snakemake(checkout, *arguments, "spoken_digits")).stdout + done.stderr
         (command,) = [line for line in plan.splitlines() if "transcribe_split.py --" in line and "/pretrained" in line]
-        assert ("--lm-weight results/spoken_digits/language_model/weight.json" in command) == same
+        assert ("--lm words.arpa" in command and '"lm_weight":0.3' in command) == fused
+        assert ("--lm" in command) == fused
 
 
 def test_augmentation_is_told_to_the_training_and_previewed_where_it_is_on(checkout):

@@ -122,6 +122,18 @@ def test_babble_is_of_other_speakers_each_another(tmp_path):
     assert counts == {2, 3, 4}
 
 
+def test_what_is_not_finite_is_in_no_babble(tmp_path):
+    rows = []
+    for n in range(4):
+        path = tmp_path / f"{n}.wav"
+        soundfile.write(path, np.full(RATE, np.nan) if n == 1 else tone(500, 1), RATE, subtype="FLOAT")
+        rows.append({"audio_filepath": str(path), "offset": None, "duration": 1.0, "channel": None})
+    options = {"babble": {"snr": [5, 5], "probability": 1, "speakers": [3, 3]}}
+    made = Augmentation(options, 1, RATE, rows, list("abcd"))
+    samples, done = made(tone(440, 1), "x", ONCE)
+    assert np.isfinite(samples).all() and "2 voices" in done[0]
+
+
 def test_without_known_speakers_every_other_utterance_may_be_in_the_babble():
     assert [list(voice) for voice in augmentation._by_speaker([None, "a", "a"], 1)] == [[0], [1], [2]]
     assert [list(voice) for voice in augmentation._by_speaker(["b", "a", "b"], 2)] == [[0], [1], [2]]

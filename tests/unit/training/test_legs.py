@@ -9,6 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import tracked
 from conftest import SCRIPTS, SHARED_DATA, entries
@@ -271,12 +272,37 @@ def test_values_of_the_model_s_configuration_are_overridden_each_where_its_path_
     ({"joint.jointnet.dropout": 1}, False, "dropout: expected a number of at least 0 and below 1, got 1"),
     ({"joint.jointnet.dropout": "0.2"}, True, "expected a number of at least 0 and below 1, got '0.2'"),
     ({"encoder.jasper.0.filters": 64}, True, "filters: of a model that training starts from dropouts alone"),
+    ({"encoder.jasper.0.filters": "1e2"}, False, "filters: expected a number as \\d+, got '1e2'"),
 ])  # fmt: skip
 def test_a_value_that_can_t_be_overridden_is_one_line(wanted, restored, message):
     path = models.architecture_file("contextnet_dummy")
     with pytest.raises(UserError, match=f"^model.overrides.(joint|encoder).*{message}") as error:
         families.override(families.architecture(path), wanted, path, restored)
     assert "\n" not in str(error.value)
+
+
+def test_an_architecture_is_read_as_nemo_reads_it(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("preprocessor: {dither: 1e-5, window_size: 0.025, n: 7, name: 1e-5x}\n")
+    assert families.architecture(path) == OmegaConf.to_container(OmegaConf.load(path))
+    path.write_text("decoder:\n  a: 1\n  a: 2\n")
+    with pytest.raises(UserError, match=r"own.yaml:3: a is given twice$"):
+        families.architecture(path)
+
+
+def test_a_training_that_starts_from_a_model_knows_whether_that_is_the_mean_of_its_weights(prepared, tmp_path):
+    base = tmp_path / "leg_1/model.nemo"
+    base.parent.mkdir()
+    base.touch()
+    model = {"architecture": "contextnet_dummy", "init_from": str(base)}
+    found = []
+    for start in ({"base_model": base}, {"base_model": base, "previous": base.parent}):
+        leg = legs.Leg(1, 1, prepared / "train.jsonl", prepared / "tokenizer", model, {}, {"max_steps": 1}, **start)
+        for kept in ("last", "averaged"):
+            report = {"fingerprint": "a", "averaging": {"kept": kept}}
+            (base.parent / "leg.json").write_text(json.dumps(report))
+            found.append(leg.fingerprint())
+    assert found[0] != found[1] and found[2] == found[3], "a later leg goes on from the last weights"
 
 
 def test_eight_bit_state_is_smaller_on_disk(prepared, tmp_path):

@@ -115,10 +115,30 @@ def of_architecture(path: Path, overrides: dict | None = None) -> Family:
     return _known(of(override(architecture(path), overrides or {}, path)), path)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads as OmegaConf, with which NeMo reads a model config: 1e-5 is a number, a key given twice an error."""
+
+    def construct_mapping(self, node, deep=False):
+        """Overrides PyYAML's, which takes the last of two."""
+        known = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in known:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            known.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def architecture(path: Path) -> dict:
-    """A model config. Raises UserError when it is no YAML mapping."""
+    """A model config. Raises UserError when it is no YAML mapping, or has a key twice."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(f"{path}:{error.problem_mark.line + 1}: {error.problem}") from None
     except tokenizers.NO_YAML:
         config = None
     if not isinstance(config, dict):
@@ -144,6 +164,11 @@ def override(config: dict, overrides: dict, path: str | Path, restored: bool = F
             raise UserError(f"{key}: of a model that training starts from dropouts alone can be changed: take it out")
         if is_dropout and (type(value) not in (int, float) or not 0 <= value < 1):
             raise UserError(f"{key}: expected a number of at least 0 and below 1, got {value!r}")
+        numbers = [known[name] for name in found if type(known[name]) in (int, float)]
+        if numbers and isinstance(value, str) and "${" not in value:
+            raise UserError(
+                f"{key}: expected a number as {numbers[0]}, got {value!r} (YAML reads 1e-5 as text: 1.0e-5)"
+            )
         for name in found:
             config = _replaced(config, name.split("."), value)
     return config

@@ -96,7 +96,9 @@ def place(
     Told without the model: `device` is the configuration's, `output` the file of hypotheses. A search with a language
     model is never ahead.
     """
-    return progress / ahead.key(_weights(leg), manifest, tokenizer, search, batch_size, device, str(output))
+    return progress / ahead.key(
+        files.code_version(), _weights(leg), manifest, tokenizer, search, batch_size, device, str(output)
+    )
 
 
 def is_short(manifest: Path) -> bool:

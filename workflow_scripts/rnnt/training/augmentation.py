@@ -143,10 +143,12 @@ class Augmentation:
         voices = [self.speakers[n] for n in random.choice(len(self.speakers), wanted + 1, replace=False)]
         others = [random.choice(voice) for voice in voices if index not in voice][:wanted]
         snr = random.uniform(*options["snr"])
+        found = [self._stretch(self.utterances[int(other)], len(samples), random) for other in others]
+        found = [voice for voice in found if np.isfinite(voice).all()]  # the guard names such an utterance by its own
         babble = np.zeros(len(samples), np.float32)
-        for other in others:
-            babble = mix(babble, self._stretch(self.utterances[int(other)], len(samples), random), None)
-        return mix(samples, babble, snr), f"{len(others)} voices at {snr:.1f} dB"
+        for voice in found:
+            babble = mix(babble, voice, None)
+        return mix(samples, babble, snr), f"{len(found)} voices at {snr:.1f} dB"
 
     def _telephone(self, samples: np.ndarray, random: np.random.Generator, _) -> tuple[np.ndarray, str]:
         codec = list(CODECS)[random.integers(len(CODECS))]

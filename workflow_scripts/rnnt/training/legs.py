@@ -126,7 +126,11 @@ class Leg:
         # A leg that is written once more, because something beside its weights is asked for, has another file's hash.
         start = self.previous or (self.base_model and self.base_model.parent)
         known = start and (start / "leg.json").is_file()
-        before = files.read_json(start / "leg.json")["fingerprint"] if known else self.base_model
+        before = files.read_json(start / "leg.json") if known else self.base_model
+        if known:
+            # A leg goes on from the last weights; a model that is started from may be their mean.
+            kept = before.get("averaging", {}).get("kept", "last") if self.base_model and not self.previous else "last"
+            before = before["fingerprint"] + ("" if kept == "last" else kept)
         architecture = None if self.base_model else models.architecture_file(self.model["architecture"])
         parts = {
             "model": self.model,
@@ -435,7 +439,8 @@ class LegTrainer(transformers.Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With the parts of a loss that has several: the means of the batches since the last time that are finite."""
         if "loss" in logs:
-            means = {name: torch.stack(parts).nanmean().item() for name, parts in self.losses.items()}
+            found = {name: torch.stack(parts) for name, parts in self.losses.items()}
+            means = {name: parts[parts.isfinite()].mean().item() for name, parts in found.items()}
             logs |= {name: mean for name, mean in means.items() if math.isfinite(mean)}
             self.losses = {}
         super().log(logs, start_time)
