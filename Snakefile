@@ -12,6 +12,8 @@ min_version("9.27")
 
 include: "rules/common.smk"
 include: "rules/splits.smk"
+include: "rules/legs.smk"
+include: "rules/searches.smk"
 include: "rules/data.smk"
 include: "rules/tokenizer.smk"
 include: "rules/training.smk"

@@ -72,7 +72,13 @@ def main(args):
             report["averaging"] = better_weights.keep(
                 model, averaged, *paths, args.greedy, args.batch_size, device, workers
             )
-        report |= {"fingerprint": identity, "code_version": files.code_version()}
+        # One training may keep its last weights or their mean, as validation has it.
+        mean = report.get("averaging", {}).get("kept") == "averaged"
+        report |= {
+            "fingerprint": identity,
+            "weights": identity + "averaged" * mean,
+            "code_version": files.code_version(),
+        }
         trained = checkpoints.newest(run) != before
         legs.export(model.cpu(), run, args.output, report)
     if args.ahead and trained:

@@ -103,6 +103,7 @@ def test_the_better_of_both_is_exported_and_the_training_goes_on_from_the_last(p
     run_leg(first)
     report = files.read_json(tmp_path / "leg_1/leg.json")
     assert report["averaging"] == {"last": 100.0, "averaged": 100.0, "kept": kept, kept: 0.0}
+    assert report["weights"] == report["fingerprint"] + ("" if kept == "last" else kept)
     exported = models.restore(tmp_path / "leg_1/model.nemo")
     place = ["last", "averaged"].index(kept)
     assert torch.equal(weights(exported), calls[place]) and not torch.equal(*calls)

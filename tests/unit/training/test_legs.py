@@ -299,7 +299,7 @@ def test_a_training_that_starts_from_a_model_knows_whether_that_is_the_mean_of_i
     for start in ({"base_model": base}, {"base_model": base, "previous": base.parent}):
         leg = legs.Leg(1, 1, prepared / "train.jsonl", prepared / "tokenizer", model, {}, {"max_steps": 1}, **start)
         for kept in ("last", "averaged"):
-            report = {"fingerprint": "a", "averaging": {"kept": kept}}
+            report = {"fingerprint": "a", "weights": "a" + kept}
             (base.parent / "leg.json").write_text(json.dumps(report))
             found.append(leg.fingerprint())
     assert found[0] != found[1] and found[2] == found[3], "a later leg goes on from the last weights"

@@ -50,7 +50,9 @@ def write(
     unfinished = None
     if progress:
         progress.mkdir(parents=True, exist_ok=True)
-        key = ahead.key(_weights(leg), {**settings, **windows}, manifest, batch_size, str(hypotheses))
+        key = ahead.key(
+            leg.get("weights", leg["fingerprint"]), {**settings, **windows}, manifest, batch_size, str(hypotheses)
+        )
         unfinished = progress / f"{key}.jsonl"
     with tempfile.TemporaryDirectory() as cache:
         texts, seconds = decoding.transcribe(
@@ -97,16 +99,17 @@ def place(
     model is never ahead.
     """
     return progress / ahead.key(
-        files.code_version(), _weights(leg), manifest, tokenizer, search, batch_size, device, str(output)
+        files.code_version(),
+        leg.get("weights", leg["fingerprint"]),
+        manifest,
+        tokenizer,
+        search,
+        batch_size,
+        device,
+        str(output),
     )
 
 
 def is_short(manifest: Path) -> bool:
     """Whether a split is so short that to start another process for it is not worth the while."""
     return sum(entry["duration"] for entry in files.read_jsonl(manifest)) <= SHORT
-
-
-def _weights(leg: dict) -> str:
-    """What tells the weights of a leg from others."""
-    kept = leg.get("averaging", {}).get("kept", "last")  # of one training it may be another when validation changes
-    return leg["fingerprint"] + ("" if kept == "last" else kept)

@@ -127,10 +127,8 @@ class Leg:
         start = self.previous or (self.base_model and self.base_model.parent)
         known = start and (start / "leg.json").is_file()
         before = files.read_json(start / "leg.json") if known else self.base_model
-        if known:
-            # A leg goes on from the last weights; a model that is started from may be their mean.
-            kept = before.get("averaging", {}).get("kept", "last") if self.base_model and not self.previous else "last"
-            before = before["fingerprint"] + ("" if kept == "last" else kept)
+        if known:  # A leg goes on from the last weights; a model that is started from may be their mean.
+            before = before["fingerprint"] if self.previous else before.get("weights", before["fingerprint"])
         architecture = None if self.base_model else models.architecture_file(self.model["architecture"])
         parts = {
             "model": self.model,
