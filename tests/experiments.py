@@ -276,25 +276,25 @@ def assert_tested_elsewhere(place, experiment, seeds):
 
 def kill_training(folder, path, results, leg, *arguments, configfiles, with_snakemake=False):
     """Begin as `snakemake` does and kill a leg's training, as `kill -9`, when it has a rolling checkpoint."""
-    process = subprocess.Popen(
-        [SNAKEMAKE, *arguments, "--configfile", *configfiles],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "WANDB_API_KEY": tracked.KEY},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 300
+    said = folder / "killed.log"  # A pipe that nobody reads would hold it up after 64 KiB.
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            [SNAKEMAKE, *arguments, "--configfile", *configfiles],
+            cwd=folder,
+            env={**os.environ, "PATH": path, "WANDB_API_KEY": tracked.KEY},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    until = time.monotonic() + 900
     while not list(results.glob(f"runs/leg_{leg}/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        assert process.poll() is None and time.monotonic() < until, said.read_text()
         time.sleep(0.01)
     (training,) = _at_work(results / f"runs/leg_{leg}.lock")
     os.kill(training, signal.SIGKILL)
     if with_snakemake:
         os.killpg(process.pid, signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode, output
+    assert process.wait(), said.read_text()
 
 
 def _at_work(lock):
