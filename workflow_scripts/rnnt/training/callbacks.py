@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
+import time
 from pathlib import Path
 
 import transformers
 from transformers import integrations
 
-from rnnt import console, tracking
+from rnnt import console, files, tracking
 from rnnt.training import batching
 
 
@@ -53,27 +56,43 @@ class StopRequest:
 
 
 class Progress(transformers.TrainerCallback):
-    """Leg, step, loss, learning rate and ETA on the terminal."""
+    """Leg, step, loss, learning rate and ETA on the terminal, and in `runs/status.json` for show_status.py."""
 
-    def __init__(self, leg: int, legs: int, total: int):
-        self.label, self.total = f"leg {leg}/{legs}", total
+    def __init__(self, leg: int, legs: int, total: int, runs: Path):
+        self.label, self.total, self.path = f"leg {leg}/{legs}", total, runs / "status.json"
+        job = os.environ.get("SLURM_JOB_ID")
+        self.known = {"leg": leg, "legs": legs, "total": total, "host": platform.node(), "pid": os.getpid(), "job": job}
+        self.loss = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Called by the Trainer once the step to continue from is known."""
         self.bar = console.bar(self.total, self.label, "step", initial=state.global_step)
+        self.first, self.started = state.global_step, time.monotonic()
+        self.write(state.global_step)
+
+    def write(self, step: int) -> None:
+        """Say how far the training is; the seconds are the mean of the steps since this process began."""
+        self.written = time.monotonic()
+        rate = (self.written - self.started) / (step - self.first) if step > self.first else None
+        now = {"step": step, "loss": self.loss, "seconds_per_step": rate, "time": time.time()}
+        files.write_json(self.path, {**self.known, **now})
 
     def on_step_end(self, args, state, control, **kwargs):
         """Called by the Trainer after each optimizer step."""
         self.bar.update(state.global_step - self.bar.n)
+        if time.monotonic() > self.written + console.LINE_EVERY_SECONDS:
+            self.write(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Called by the Trainer with the mean loss since the last call."""
         if "loss" in logs:
+            self.loss = logs["loss"]
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, lr {logs['learning_rate']:.2e}", refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Called by the Trainer at the end of the leg."""
         self.bar.close()
+        self.write(state.global_step)
         last = next((row for row in reversed(state.log_history) if "loss" in row), {"loss": float("nan")})
         skipped = sum("skipped" in row for row in state.log_history)
         console.log.info(

@@ -230,7 +230,7 @@ def train(
         callbacks=[
             callbacks.Epochs(sampler, steps_per_epoch),
             callbacks.LegEnd(end, stop),
-            callbacks.Progress(leg.number, leg.legs, total),
+            callbacks.Progress(leg.number, leg.legs, total, run.parent),
             *(callbacks.of_trackers(tracked, run.parent, leg.number, padding) if tracked else ()),
         ],
     )
