@@ -184,6 +184,23 @@ def test_a_second_run_has_nothing_to_do(run):
     assert done.returncode == 0 and "Nothing to be done" in said and "rule " not in said
 
 
+def test_changing_to_conda_runs_nothing(run, tmp_path, monkeypatch):
+    conda = tmp_path / "conda"  # as much of it as Snakemake asks before it plans
+    answers = {
+        "--version": "conda 26.1.0",
+        "info --json": json.dumps({"conda_prefix": str(tmp_path), "platform": "linux-64"}),
+        "config --get channel_priority --json": json.dumps({"get": {"channel_priority": "strict"}}),
+    }
+    cases = "".join(f"'{asked}') echo '{answer}' ;;\n" for asked, answer in answers.items())
+    conda.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}*) exit 1 ;;\nesac\n')
+    conda.chmod(0o755)
+    monkeypatch.setitem(ENV, "PATH", f"{tmp_path}:{ENV['PATH']}")
+    done = snakemake(run, "--dry-run", "results/wer_table.csv", "--sdm", "conda")
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    assert "Conda environment envs/light.yaml will be created" in output and "Nothing to be done" in output
+
+
 def test_touching_or_checking_out_a_script_runs_nothing(run):
     for path in [*(run / "workflow_scripts").rglob("*.py"), run / "Snakefile", *(run / "rules").glob("*.smk")]:
         path.touch()
