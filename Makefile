@@ -6,8 +6,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.installed
 
 MINUTES := 20
+RUNS := 25
 
-.PHONY: run test matrix fuzz check picture lock clean help
+.PHONY: run test matrix chaos fuzz check picture lock clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +22,9 @@ test: $(READY) ## run every test, files side by side
 
 matrix: $(READY) ## train with every pair of options, where `make test` takes a part
 	pytest -n 2 tests/workflow/test_matrix.py --matrix
+
+chaos: $(READY) ## kill the experiment at random moments, RUNS (25) times, and see that it ends as if it had not been
+	pytest -s tests/workflow/test_chaos.py --chaos $(RUNS)
 
 fuzz: $(READY) ## feed the parsers damaged files for MINUTES (20) on all cores, to the first finding
 	pytest -x --dist each --tx $(shell nproc)*popen --fuzz-minutes $(MINUTES) tests/fuzz

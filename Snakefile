@@ -48,6 +48,11 @@ rule all:
 check_places()
 check_names()
 
+
+onstart:
+    exclude_other_runs()
+
+
 for dataset in config["datasets"]:
 
     rule:

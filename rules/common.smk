@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
+from rnnt import alone
 from rnnt import config as experiment
 from rnnt.configfile import check as check_files
 from rnnt.corpora import glm
@@ -56,6 +57,19 @@ def check_places():
             there = os.path.lexists(path)
             if not os.access(path if there else ".", os.W_OK | os.X_OK) or (there and not os.path.isdir(path)):
                 sys.exit(f"error: {os.path.abspath(path)}: not a folder that may be written to: results go there")
+
+
+def exclude_other_runs():
+    """End with one line where another run is at work in this folder; its lock ends with it, however that ends."""
+    path = Path(".snakemake/run.lock")
+    lock = alone.take(path)
+    if not lock:
+        sys.exit(f"error: {os.getcwd()}: {alone.holder(path)} is at work here: wait for it, or stop it")
+    alone.write(lock)
+    held_locks.append(lock)  # closed with the process alone
+
+
+held_locks = []
 
 
 def check_names():

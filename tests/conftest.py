@@ -26,6 +26,8 @@ OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 
 
 
 def pytest_addoption(parser):
+    parser.addoption("--chaos", type=int, metavar="N", help="so many runs in test_chaos.py, with random seeds, not one")
+    parser.addoption("--chaos-seed", type=int, metavar="SEED", help="of the first of them")
     parser.addoption("--matrix", action="store_true", help="every combination of options in test_matrix.py, not a part")
 
 

@@ -1,12 +1,11 @@
 """Fetch or make the audio of a source; what is already there is kept."""
 
-import fcntl
 import hashlib
 import json
 import os
 from pathlib import Path
 
-from rnnt import config, console, corpora, files
+from rnnt import alone, config, console, corpora, files
 
 
 def parser():
@@ -29,8 +28,7 @@ def main(args):
     folder = args.folder / f"{source['type']}-{key}"
     source["splits"] = args.splits
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone.held(folder / ".lock", str(folder)):
         corpora.module(source).prepare(source, folder, args.workers, console.progress)
     files.write_json(args.output, {"source": source, "folder": str(folder)})
 

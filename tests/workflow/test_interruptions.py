@@ -2,14 +2,15 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
-from conftest import SCRIPTS, run_script
+from conftest import SCRIPTS
 from legs import OPTIONS, arguments, run_leg, weights
-from rnnt.training import checkpoints, models
+from rnnt.training import models
 
 
 def start(arguments):
@@ -55,17 +56,28 @@ def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_
     assert json.loads((folder / "leg_1/leg.json").read_text())["step"] == 2
 
 
-def test_a_training_that_is_told_to_stop_saves_and_does_not_count_as_done(prepared, tmp_path):
-    folder = tmp_path / "stopped"
-    process = start(arguments(prepared, folder, length='{"max_steps": 100000}'))
+def test_a_training_that_is_told_to_stop_saves_and_one_that_waits_for_it_goes_on_from_there(prepared, tmp_path):
+    folder, said = tmp_path / "stopped", tmp_path / "waiting"
+    command = arguments(prepared, folder, length='{"max_steps": 100000}')
+    process = start(command)
     wait_for(folder / "runs/leg_1/checkpoint-*", process)
-    busy = run_script("train_leg", *arguments(prepared, folder, length='{"max_steps": 100000}'))
-    assert busy.returncode == 1 and "another training is at work there" in busy.stderr
+    with said.open("w") as file:
+        waiting = subprocess.Popen([sys.executable, SCRIPTS / "train_leg.py", *command], stderr=file)
+    wait_for_text(said, f"process {process.pid} on", waiting)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
     assert not (folder / "leg_1").exists()
-    step = checkpoints.steps_done(checkpoints.newest(folder / "runs/leg_1"))
-    assert f"stopped at step {step} of 100000" in stderr
+    (step,) = map(int, re.findall(r"stopped at step (\d+) of 100000", stderr))
     assert "stopped at step" in (folder / "runs/training.log").read_text()
+    wait_for_text(said, f"continue at step {step} of 100000", waiting)
+    waiting.kill()
+    waiting.wait()
+
+
+def wait_for_text(path, text, process):
+    until = time.monotonic() + 600
+    while text not in path.read_text():
+        assert process.poll() is None and time.monotonic() < until, path.read_text()
+        time.sleep(0.05)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnnt import alone
 from rnnt.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,14 +39,20 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
-    """Parse, log to stderr and the log file, call `main`, and turn a UserError into one line and exit code 1."""
+    """Parse, log to stderr and the log file, call `main`, and turn a UserError into one line and exit code 1.
+
+    A process that is at work on the same log file is waited for: what a killed Snakemake left goes on, and would write
+    the same outputs. Where it has done all that was asked, nothing is left to do.
+    """
     args = arguments.parse_args()
     try:
         start_logging(args.log, args.label)
     except OSError as error:
         sys.exit(f"error: {error}")
     try:
-        main(args)
+        with _alone(args) as done:
+            if not done:
+                main(args)
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
@@ -60,6 +68,22 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
         else:
             log.exception("this is a bug, not a mistake in your input:")
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _alone(args: argparse.Namespace) -> Iterator[bool]:
+    """Hold the lock of a rule's job; yields whether it was done by the process that had it."""
+    if not args.log:
+        yield False
+        return
+    values = [v for value in vars(args).values() for v in (value if isinstance(value, list) else [value])]
+    with alone.held(args.log.with_name(f".{args.log.name}.lock"), str(args.log), arguments=sys.argv) as before:
+        same = before.get("done") and before["arguments"] == sys.argv
+        # Snakemake may have removed what was made before this process began.
+        done = bool(same) and all(value.exists() for value in values if isinstance(value, Path))
+        if done:
+            log.info("it has done what was asked")
+        yield done
 
 
 def start_logging(path: Path | None, label: str) -> None:

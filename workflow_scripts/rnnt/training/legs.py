@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ import bitsandbytes
 import torch
 import transformers
 
-from rnnt import console, files, tracking
+from rnnt import alone, console, files, tracking
 from rnnt.data import families
 from rnnt.errors import UserError
 from rnnt.training import augmentation, averaging, batching, callbacks, checkpoints, models, preflight
@@ -448,14 +447,9 @@ class LegTrainer(transformers.Trainer):
 def run_directory(run: Path, identity: str) -> Iterator[Path]:
     """Lock `run` for this process; set a run of another fingerprint aside, so that stale weights are never mixed in.
 
-    Raises UserError when another training holds the lock.
+    Waits while another training is at work there.
     """
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with open(run.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{run}: another training is at work there: wait for it, or stop it") from None
+    with alone.held(run.with_suffix(".lock"), str(run)):
         note = run / "fingerprint.json"
         if run.exists() and (not note.is_file() or files.read_json(note)["fingerprint"] != identity):
             aside = run.with_name(f"{run.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
