@@ -85,7 +85,7 @@ def nemo():
 
     with tempfile.TemporaryDirectory() as folder:
         model = tokenizers.train(["one two three four five six seven eight nine zero"], 20)
-        tokenizers.write(Path(folder), model, {})
+        tokenizers.write(Path(folder), model)
         built = models.build("contextnet_dummy", Path(folder))
     from importlib.metadata import version
 

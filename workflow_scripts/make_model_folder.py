@@ -2,7 +2,6 @@
 Transformers where there is one."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -57,11 +56,9 @@ def check_replaceable(output):
 
 
 def write_folder(output, model, tokenizer, form, card):
-    """Write the folder under a temporary name, then rename: it is there whole or not at all."""
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        (temporary / "tokenizer").mkdir(parents=True)
+    """Write the folder, whole or not at all."""
+    with files.whole_folder(output) as temporary:
+        (temporary / "tokenizer").mkdir()
         files.link(model, temporary / "model.nemo")
         for name in ("tokenizer.model", "vocab.txt"):
             shutil.copyfile(tokenizer / name, temporary / "tokenizer" / name)
@@ -70,11 +67,6 @@ def write_folder(output, model, tokenizer, form, card):
                 (temporary / "transformers").mkdir(exist_ok=True)
                 files.link(path, temporary / "transformers" / path.name)
         files.write_text(temporary / "README.md", card)
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

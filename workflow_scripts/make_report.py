@@ -36,7 +36,8 @@ def main(args):
     content["suspects"] = {path.parent.name: page.suspects(path) for path in args.suspects}
     content["augmented"] = {path.parent.name: page.augmented(path) for path in args.augmented}
     content["provenance"] = page.read_if_there(args.provenance)
-    files.write_text(args.output, page.render(content, args.figures))
+    with files.whole_folder(args.figures) as folder:
+        files.write_text(args.output, page.render(content, folder))
     console.log.info(
         "%s: %d test splits, %.1f MB; figures in %s",
         args.output,

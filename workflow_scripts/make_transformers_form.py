@@ -5,7 +5,6 @@ Other models, and one that transcribes otherwise, have no such form: check.json 
 
 import json
 import os
-import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -34,17 +33,10 @@ def main(args):
     source = args.checkpoint / "model.nemo"
     reason = transformers_form.why_not(tokenizers.nemo_config(source))
     check = {"class": None, "why_not": reason and f"Transformers has no class for it, as {reason}", "compared": {}}
-    temporary = args.output.with_name(f".{args.output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with files.whole_folder(args.output) as folder:
         if not check["why_not"]:
-            check |= convert(args, source, temporary)
-        files.write_json(temporary / "check.json", check)
-        shutil.rmtree(args.output, ignore_errors=True)
-        os.replace(temporary, args.output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            check |= convert(args, source, folder)
+        files.write_json(folder / "check.json", check)
     if check["why_not"]:
         console.log.info("no form for Transformers: %s", check["why_not"])
     else:

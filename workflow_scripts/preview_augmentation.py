@@ -19,10 +19,11 @@ def parser():
 
 
 def main(args):
-    rows = augmentation.preview(
-        manifests.read(args.manifest), args.augmentation, args.seed, args.utterances, args.output
-    )
-    files.write_text(args.output / augmentation.LIST, augmentation.as_tsv(rows))
+    with files.whole_folder(args.output) as folder:
+        rows = augmentation.preview(
+            manifests.read(args.manifest), args.augmentation, args.seed, args.utterances, folder
+        )
+        files.write_text(folder / augmentation.LIST, augmentation.as_tsv(rows))
     console.log.info("%s: %d utterances; %s", args.output, len(rows), augmentation.describe(args.augmentation))
 
 

@@ -1,6 +1,5 @@
 """Take the leg with the lowest word error rate of the validation split, the later of two alike."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -20,16 +19,13 @@ def main(args):
     rates = [files.read_sealed(path)["wer"] for path in args.metrics]
     place = min(range(len(legs)), key=lambda number: (rates[number], -legs[number]["leg"]))
     chosen = {str(leg["leg"]): rate for leg, rate in zip(legs, rates, strict=True)}
-    temporary = args.output.with_name(f".{args.output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     # Not the time that Snakemake notes in a folder: it would set that of the leg too.
     ignored = shutil.ignore_patterns(".snakemake_timestamp")
-    shutil.copytree(args.checkpoints[place], temporary, copy_function=files.link, ignore=ignored)
-    files.write_json(
-        temporary / "leg.json", {**legs[place], "selected": {"split": args.metrics[0].stem, "wer": chosen}}
-    )
-    shutil.rmtree(args.output, ignore_errors=True)
-    os.replace(temporary, args.output)
+    with files.whole_folder(args.output) as folder:
+        shutil.copytree(args.checkpoints[place], folder, copy_function=files.link, ignore=ignored, dirs_exist_ok=True)
+        files.write_json(
+            folder / "leg.json", {**legs[place], "selected": {"split": args.metrics[0].stem, "wer": chosen}}
+        )
     shown = ", ".join(f"leg {leg} {rate:.2f} %" for leg, rate in chosen.items())
     console.log.info("leg %d is taken; WER of %s: %s", legs[place]["leg"], args.metrics[0].stem, shown)
 

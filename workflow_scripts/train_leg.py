@@ -92,7 +92,6 @@ def transcribe_ahead(wanted, checkpoint, tokenizer, configured, device, workers)
     `wanted` has that script's `batch_size` and `progress`, and as `splits` its `manifest`, `search` and `hypotheses`;
     `configured` is its `device`.
     """
-    from rnnt import ahead
     from rnnt.evaluation import hypotheses
     from rnnt.training import models
 
@@ -106,7 +105,7 @@ def transcribe_ahead(wanted, checkpoint, tokenizer, configured, device, workers)
             place = hypotheses.place(
                 Path(wanted["progress"]), leg, manifest, tokenizer, search, batch_size, configured, output
             )
-            with ahead.made(place) as folder:
+            with files.whole_folder(place) as folder:
                 paths = [folder / name for name in (output.name, output.with_suffix(".decoding.json").name)]
                 hypotheses.write(model, leg, manifest, tokenizer, search, batch_size, device, workers, *paths)
         except Exception as error:  # The training is done; the job that it is of says what is wrong.

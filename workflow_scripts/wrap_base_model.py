@@ -14,10 +14,10 @@ def parser():
 
 
 def main(args):
-    args.output.mkdir(parents=True, exist_ok=True)
-    files.link(args.base_model, args.output / "model.nemo")
     about = {"model": args.name, "leg": 0, "legs": 0, "step": 0, "fingerprint": files.sha256(args.base_model)}
-    files.write_json(args.output / "leg.json", {**about, "code_version": files.code_version()})
+    with files.whole_folder(args.output) as folder:
+        files.link(args.base_model, folder / "model.nemo")
+        files.write_json(folder / "leg.json", {**about, "code_version": files.code_version()})
 
 
 if __name__ == "__main__":

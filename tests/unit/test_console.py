@@ -37,7 +37,6 @@ def test_a_log_that_can_t_be_written_is_one_line(tmp_path, monkeypatch):
         console.run(lambda args: None, console.parser(""))
 
 
-FULL = OSError(28, "No space left on device", "x.jsonl")
 NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -46,7 +45,6 @@ NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
     [
         (raises(UserError("metadata.csv:3: expected 2 fields")), 1, "error: metadata.csv:3: expected 2 fields"),
         (read_in_a_process, 1, "error: clip.flac: not readable as audio"),
-        (raises(FULL), 1, "error: [Errno 28] No space left on device: 'x.jsonl'"),
         (
             raises(NO_MEMORY),
             1,

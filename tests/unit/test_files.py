@@ -26,7 +26,7 @@ def test_without_git_the_code_version_is_unknown(monkeypatch, tmp_path):
 
 def test_a_copy_inside_another_project_does_not_take_that_one_s_version(tmp_path):
     (tmp_path / "rnnt").mkdir()
-    for name in ("__init__.py", "files.py", "errors.py"):
+    for name in ("__init__.py", "files.py", "disk.py", "errors.py"):
         shutil.copy2(SCRIPTS / "rnnt" / name, tmp_path / "rnnt" / name)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "theirs")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from rnnt import files
@@ -19,25 +16,11 @@ def key(*parts: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def made(folder: Path) -> Iterator[Path]:
-    """A folder to write outputs to; `folder` is there when the context ends, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for path in (temporary, folder):
-        shutil.rmtree(path, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def take_up(folder: Path, *outputs: Path) -> bool:
     """Move the outputs, by their names, out of `folder` to where they belong; False where it has not all of them."""
     there = all((folder / output.name).is_file() for output in outputs)
     for output in outputs if there else ():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / output.name, output)
+        with files.whole(output) as temporary:
+            shutil.move(folder / output.name, temporary)
     shutil.rmtree(folder, ignore_errors=True)
     return there

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnnt import alone
+from rnnt import alone, disk
 from rnnt.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
-    """Parse, log to stderr and the log file, call `main`, and turn a UserError into one line and exit code 1.
+    """Parse, log to stderr and the log file, call `main`; what a user can mend is one line and exit code 1.
 
     A process that is at work on the same log file is waited for: what a killed Snakemake left goes on, and would write
     the same outputs. Where it has done all that was asked, nothing is left to do.
@@ -48,22 +48,20 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
     try:
         start_logging(args.log, args.label)
     except OSError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {disk.explain(error, disk.written([args.log])) or error}")
     try:
         with _alone(args) as done:
             if not done:
                 main(args)
-    except UserError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
-    except OSError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted")
         sys.exit(130)
     except Exception as error:
-        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+        if full := disk.explain(error, disk.written(vars(args).values())):
+            log.error("error: %s", full)
+        elif isinstance(error, UserError | OSError):
+            log.error("error: %s", error)
+        elif type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
             log.error("error: out of memory: lower evaluation.batch_size or training.batch_budget (%s)", error)
         else:
             log.exception("this is a bug, not a mistake in your input:")
@@ -86,12 +84,21 @@ def _alone(args: argparse.Namespace) -> Iterator[bool]:
         yield done
 
 
+class _Copy(logging.FileHandler):
+    """A log file, which misses lines while its disk is full: the terminal has them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by logging in the handler of what went wrong."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 def start_logging(path: Path | None, label: str) -> None:
     """Send the messages of this project to stderr and to `path`, each behind `[label]`."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        handlers.append(_Copy(path, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter(f"[{label}] %(message)s" if label else "%(message)s"))
     log.handlers[:] = handlers
@@ -104,7 +111,7 @@ def start_logging(path: Path | None, label: str) -> None:
 def add_log_file(path: Path) -> None:
     """Append the messages to one more file: Snakemake wipes a rule's log before each attempt."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler = _Copy(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
 

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake in the input."""
+"""The exceptions that stand for what the user can mend: a mistake in the input, a full disk."""
 
 import unicodedata
 
@@ -17,6 +17,10 @@ class UserError(Exception):
         message = "".join(map(_plain, message))
         half = LONGEST // 2
         super().__init__(message if len(message) <= LONGEST else f"{message[:half]} [...] {message[-half:]}")
+
+
+class DiskFull(UserError):
+    """No room where something is written: `disk full: FOLDER, N MB are needed`."""
 
 
 def _plain(sign: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import json
 import math
@@ -16,18 +17,55 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rnnt import disk
 from rnnt.errors import UserError
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # a half of a character beyond U+FFFF, as JSON escapes it
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write to a temporary name, then rename: the file is there whole or not at all."""
+@contextlib.contextmanager
+def whole(path: str | Path, size: int = 0) -> Iterator[Path]:
+    """A temporary name to write a file of `size` bytes to: `path` is there whole or not at all when the context ends.
+
+    Raises DiskFull where there is no room.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        with disk.room(path.parent, size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: str | Path, size: int = 0) -> Iterator[Path]:
+    """The same for a folder, which is empty at first; what is there stays until it is replaced."""
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with disk.room(folder.parent, size):
+            temporary.mkdir(parents=True)
+            yield temporary
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with whole(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -95,7 +95,7 @@ def test_the_file_being_written_never_has_the_final_name(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic.soundfile, "write", die)
     with pytest.raises(OSError):
         synthetic.prepare(source("spoken_digits"), tmp_path, 1, silent)
-    assert list(tmp_path.rglob(".*.tmp"))
+    assert not list(tmp_path.rglob(".*.tmp"))
     assert not list(tmp_path.rglob("*/[!.]*.flac")) and not list(tmp_path.rglob("metadata.csv"))
 
 

@@ -172,15 +172,15 @@ def test_a_search_that_fails_fails_in_its_own_job_and_the_others_are_made(prepar
 
 def test_outputs_are_made_whole_or_not_at_all(tmp_path):
     place, outputs = tmp_path / "ahead/key", [tmp_path / "results/a.jsonl", tmp_path / "results/b.json"]
-    with pytest.raises(KeyboardInterrupt), ahead.made(place) as folder:
+    with pytest.raises(KeyboardInterrupt), files.whole_folder(place) as folder:
         (folder / "a.jsonl").write_text("half")
         raise KeyboardInterrupt
     assert list(place.parent.iterdir()) == []
-    with ahead.made(place) as folder:
+    with files.whole_folder(place) as folder:
         (folder / "a.jsonl").write_text("one of two")
     assert not ahead.take_up(place, *outputs) and not outputs[0].exists() and not place.exists()
     for text in ("first", "second"):
-        with ahead.made(place) as folder:
+        with files.whole_folder(place) as folder:
             for output in outputs:
                 (folder / output.name).write_text(text)
     assert ahead.take_up(place, *outputs) and [output.read_text() for output in outputs] == ["second"] * 2

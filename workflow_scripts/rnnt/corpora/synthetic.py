@@ -185,9 +185,8 @@ def _phrases(rng: np.random.Generator, words: list[str]) -> list[str]:
 
 def _make(recipe: Recipe) -> None:
     audio = _audio(recipe)
-    part = recipe.path.with_name(f".{recipe.path.name}.tmp")
-    soundfile.write(part, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    os.replace(part, recipe.path)
+    with files.whole(recipe.path, audio.size) as temporary:  # of two bytes a sample, FLAC saves half
+        soundfile.write(temporary, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def _audio(recipe: Recipe) -> np.ndarray:

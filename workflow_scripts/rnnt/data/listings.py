@@ -45,9 +45,9 @@ def write(
         },
     )
     lengths = np.array([len(frames) for frames in prints], dtype=np.int64)
-    temporary = folder / f".{os.getpid()}.tmp.npz"
-    np.savez(temporary, lengths=lengths, frames=np.concatenate([*prints, np.zeros(0, np.uint32)]))
-    os.replace(temporary, folder / FINGERPRINTS)
+    frames = np.concatenate([*prints, np.zeros(0, np.uint32)])
+    with files.whole(folder / FINGERPRINTS, lengths.nbytes + frames.nbytes) as temporary, open(temporary, "wb") as file:
+        np.savez(file, lengths=lengths, frames=frames)
 
 
 def read(folder: Path) -> Listing:

@@ -336,6 +336,5 @@ def warnings(report: dict) -> list[str]:
 
 def write(folder: Path, model: bytes) -> None:
     """Write tokenizer.model and vocab.txt (a token a line, by id)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.model").write_bytes(model)
+    files.write_bytes(folder / "tokenizer.model", model)
     files.write_text(folder / "vocab.txt", "".join(f"{token}\n" for token in tokens(load(model))))

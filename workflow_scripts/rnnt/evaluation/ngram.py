@@ -8,13 +8,13 @@ that is pruned leaves its mass to the backoff.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rnnt import files
 from rnnt.errors import UserError
 
 OFFSET = 100  # of the character that NeMo writes a token as, in its train_kenlm.py
@@ -139,10 +139,8 @@ def write(path: Path, model: Model) -> None:
     """The model as an ARPA file that NeMo reads. Raises UserError where a token is no character."""
     if model.vocab_size > 0xD800 - OFFSET:
         raise UserError(f"evaluation.beam.lm: NeMo can't write more than {0xD800 - OFFSET} tokens as characters")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with files.whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(_lines(model))
-    os.replace(temporary, path)
 
 
 def _lines(model: Model) -> Iterator[str]:

@@ -65,7 +65,8 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(text, format="svg", facecolor="white", metadata=nothing)
         files.write_text(folder / f"{name}.svg", text.getvalue())
-        figure.savefig(folder / f"{name}.png", facecolor="white", dpi=200)
+        with files.whole(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", facecolor="white", dpi=200)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     return inline(text.getvalue(), name)

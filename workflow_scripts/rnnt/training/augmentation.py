@@ -201,7 +201,6 @@ def preview(rows: list[dict], options: dict, seed: int, count: int, folder: Path
     slots = np.random.default_rng(seed).choice(len(rows), min(count, len(rows)), replace=False)
     dealt = Speeds(options.get("speed", (1,)), durations, times).deal(slots, np.zeros(len(slots), int), seed)
     change = Augmentation(options, seed, PREVIEW_RATE, rows, [row.get("speaker") for row in rows])
-    folder.mkdir(parents=True, exist_ok=True)
     found = []
     for number, (index, speed) in enumerate(zip(*dealt, strict=True), 1):
         row, file = rows[index], f"{number:02d}.flac"

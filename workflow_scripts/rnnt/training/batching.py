@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -66,9 +65,7 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
     kinds = {"channel": pyarrow.int32(), **dict.fromkeys(("offset", "duration", "times"), pyarrow.float64())}
     schema = pyarrow.schema({name: kinds.get(name, pyarrow.string()) for name in names})
     parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(manifest, "rb") as file:
+    with files.whole(path, manifest.stat().st_size) as temporary, open(manifest, "rb") as file:
         longest = max(map(len, file), default=0)
         file.seek(0)
         read = pyarrow.json.ReadOptions(block_size=max(BLOCK, 2 * longest))
@@ -80,9 +77,7 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
                 for batch in batches:
                     stream.write_batch(batch)
         except pyarrow.ArrowInvalid as error:
-            temporary.unlink(missing_ok=True)
             raise UserError(f"{manifest}: not a manifest of this pipeline ({error})") from None
-    os.replace(temporary, path)
     return path
 
 

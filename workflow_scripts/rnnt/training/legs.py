@@ -466,15 +466,10 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     The state is hard-linked from the last checkpoint in `run`, which stays: a leg that is asked for again, because its
     temporary output is gone and its evaluation is to be repeated, is found done.
     """
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     newest = checkpoints.newest(run)
-    shutil.copytree(newest, temporary / "trainer", copy_function=files.link)
-    model.save_to(str(temporary / "model.nemo"))
-    files.write_json(temporary / "leg.json", report)
-    if output.exists():
-        shutil.rmtree(output)
-    os.replace(temporary, output)
+    with files.whole_folder(output) as folder:
+        shutil.copytree(newest, folder / "trainer", copy_function=files.link)
+        model.save_to(str(folder / "model.nemo"))
+        files.write_json(folder / "leg.json", report)
     for older in set(run.glob("checkpoint-*")) - {newest}:
         shutil.rmtree(older)

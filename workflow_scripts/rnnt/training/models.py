@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rnnt import gpus
+from rnnt import files, gpus
 from rnnt.data import families, tokenizers
 from rnnt.errors import UserError
 
@@ -178,10 +178,8 @@ def fetch(name: str, destination: Path) -> None:
             f"({type(error).__name__}: {_first_line(error)})"
         ) from None
     tokenizers.check_nemo(path)  # and not the copy: NeMo would go on with what it has stored there
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.name}.tmp")
-    shutil.copyfile(path, temporary)
-    os.replace(temporary, destination)
+    with files.whole(destination, Path(path).stat().st_size) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def encoder_blocks(model) -> list:
