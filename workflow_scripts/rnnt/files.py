@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -192,6 +193,17 @@ def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: str | Path) -> str:
+    """The same of a file that this process asks for again; read anew where it was changed since."""
+    state = os.stat(path)
+    return _sha256_once(os.path.abspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _sha256_once(path: str, *state: int) -> str:
+    return sha256(path)
 
 
 def code_version() -> str:

@@ -150,6 +150,7 @@ def by_position(checkpoint):
         at += len(group["params"])
     (checkpoint / checkpoints.OPTIMIZER).unlink()  # a hard link of the rolling one
     torch.save({"state": state, "param_groups": groups}, checkpoint / checkpoints.OPTIMIZER)
+    (checkpoint / checkpoints.HASHES).unlink()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -186,9 +187,9 @@ def cut(path):
 @pytest.mark.parametrize(("name", "change", "message"), [
     ("model.safetensors", cut, "missing or cut off"),
     ("model.safetensors", lambda path: path.unlink(), "missing or cut off"),
-    ("optimizer.pt", cut, "can't be read"),
-    ("optimizer.pt", lambda path: path.unlink(), "can't be read"),
-    ("scheduler.pt", lambda path: path.unlink(), "can't be read"),
+    ("optimizer.pt", cut, "missing or cut off"),
+    ("optimizer.pt", lambda path: path.unlink(), "missing or cut off"),
+    ("scheduler.pt", lambda path: path.unlink(), "missing or cut off"),
     ("rng_state.pth", lambda path: path.unlink(), "no such file: a training goes on with as many processes"),
     ("trainer_state.json", cut, "not a readable JSON file"),
 ])  # fmt: skip
@@ -196,6 +197,7 @@ def test_a_leg_goes_on_from_the_whole_of_the_one_before_or_not_at_all(
     prepared, finished, tmp_path, name, change, message
 ):
     previous = shutil.copytree(finished, tmp_path / "leg_1")
+    (previous / "trainer" / checkpoints.HASHES).unlink()  # as of an earlier version
     change(previous / "trainer" / name)
     with pytest.raises(UserError, match=rf"leg_1/trainer/{name}: {message}") as error:
         in_legs(prepared, tmp_path, [2], 2, previous)
@@ -216,6 +218,7 @@ def test_weights_of_another_model_are_refused(prepared, finished, tmp_path, chan
         saved[name] = saved[name][:1]
     path.unlink()
     save_file(saved, path)
+    checkpoints.seal(path.parent)
     words = {"missing": f"{name} is missing", "more": "model.joint.extra is not in", "shape": f"{name} has the shape"}
     with pytest.raises(UserError, match=f"is of another model: {words[change]}"):
         in_legs(prepared, tmp_path, [2], 2, previous)
@@ -243,14 +246,51 @@ def test_the_gradient_scale_goes_on_or_the_training_does_not(tmp_path):
     assert scaler.state_dict()["scale"] == 2.0
 
 
-def test_the_newest_whole_checkpoint_is_taken(finished, tmp_path, log):
-    for step in (4, 8, 12):
+@pytest.mark.parametrize("hashes", [True, False], ids=["", "of an earlier version"])
+def test_the_newest_whole_checkpoint_is_taken(finished, tmp_path, log, hashes):
+    for step in (4, 8, 12, 16):
         shutil.copytree(finished / "trainer", tmp_path / f"checkpoint-{step}")
+        if not hashes:
+            (tmp_path / f"checkpoint-{step}" / checkpoints.HASHES).unlink()
+    (tmp_path / "checkpoint-16/scheduler.pt").unlink()
     cut(tmp_path / "checkpoint-12/optimizer.pt")
     (tmp_path / "checkpoint-8/model.safetensors").write_bytes(b"")
     assert checkpoints.newest(tmp_path) == tmp_path / "checkpoint-4"
-    assert log.read_text().count("was cut off while it was written: removed") == 2
+    assert log.read_text().count("was cut off while it was written, or damaged since: removed") == 3
     assert not (tmp_path / "checkpoint-12").exists()
+
+
+def flip(path):
+    """Another bit in the middle of a file, as a bad disk has it; size and format stay."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_bit_that_flipped_is_noticed_and_the_checkpoint_before_serves(prepared, finished, tmp_path, name, log):
+    for step in (4, 8):
+        shutil.copytree(finished / "trainer", tmp_path / f"run/checkpoint-{step}")
+    assert checkpoints.newest(tmp_path / "run").name == "checkpoint-8"
+    flip(tmp_path / "run/checkpoint-8" / name)
+    assert checkpoints.newest(tmp_path / "run").name == "checkpoint-4"
+    assert "checkpoint-8 was cut off while it was written, or damaged since: removed" in log.read_text()
+    previous = shutil.copytree(finished, tmp_path / "leg_1")
+    flip(previous / "trainer" / name)
+    with pytest.raises(UserError, match=rf"leg_1/trainer/{name}: .*damaged: .*delete the folders of that leg"):
+        in_legs(prepared, tmp_path, [2], 2, previous)
+
+
+def test_a_model_that_is_not_what_was_written_is_refused(finished, tmp_path):
+    done = shutil.copytree(finished, tmp_path / "leg_1")
+    models.restore(done / "model.nemo")
+    flip(done / "model.nemo")
+    with pytest.raises(UserError, match=r"leg_1/model.nemo: damaged, .*: delete leg_1 there, and it is made anew"):
+        models.restore(done / "model.nemo")
+    best = shutil.copytree(done, tmp_path / "best")
+    with pytest.raises(UserError, match=r"delete best and leg_1 there"):
+        tokenizers.from_nemo(best / "model.nemo")
 
 
 def test_an_lstm_computes_in_fp32_where_the_cpu_has_it_not_in_bf16(prepared, monkeypatch):

@@ -199,6 +199,7 @@ def _read(path: str | Path, name: str) -> bytes:
     """A file inside a `.nemo` archive: a tar file or, from old versions of NeMo, a tar file in gzip."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
+    _check_hash(Path(path))
     try:
         with open(path, "rb") as file:
             mode = "r:gz" if file.read(2) == b"\x1f\x8b" else "r:"
@@ -214,6 +215,16 @@ def _read(path: str | Path, name: str) -> bytes:
             return archive.extractfile(found[0]).read()
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{path}: not a NeMo model, or a damaged one ({error}): copy or download it again") from None
+
+
+def _check_hash(path: Path) -> None:
+    """Raise UserError where the `leg.json` beside a model says that another file was written."""
+    note = path.with_name("leg.json")
+    about = files.read_json(note) if path.name == "model.nemo" and note.is_file() else {}
+    if "model_sha256" in about and files.sha256_once(path) != about["model_sha256"]:
+        # The file of `best` is that of its leg.
+        folders = " and ".join(sorted({path.parent.name, f"leg_{about['leg']}"}))
+        raise UserError(f"{path}: damaged, it is not what was written: delete {folders} there, and it is made anew")
 
 
 def load(model: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -26,6 +26,7 @@ AVERAGE = "averaged.safetensors"
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 SCALER = "scaler.pt"
+HASHES = "hashes.json"
 ANEW = "delete the folders of that leg and the later ones in checkpoints/ and runs/, and they are trained anew"
 
 
@@ -36,7 +37,7 @@ def newest(run: Path) -> Path | None:
         try:
             check_whole(path)
         except UserError:
-            console.log.warning("%s was cut off while it was written: removed", path)
+            console.log.warning("%s was cut off while it was written, or damaged since: removed", path)
             shutil.rmtree(path)
         else:
             return path
@@ -44,10 +45,16 @@ def newest(run: Path) -> Path | None:
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Raise UserError naming a file of the checkpoint that is missing or was cut off.
+    """Raise UserError naming a file of the checkpoint that is missing, was cut off or is not what was written.
 
-    The state is what is written last; after a power failure it may be there all the same, and what it rests on not.
+    The hashes are what is written last. A checkpoint of an earlier version has none: what can be seen without is.
     """
+    if (checkpoint / HASHES).is_file():
+        for name, wanted in files.read_json(checkpoint / HASHES).items():
+            path = checkpoint / name
+            if not path.is_file() or files.sha256_once(path) != wanted:
+                raise UserError(f"{path}: missing, cut off or damaged: it is not what was written: {ANEW}")
+        return
     steps_done(checkpoint)
     for path in (checkpoint / WEIGHTS, *checkpoint.glob(AVERAGE)):
         try:
@@ -58,6 +65,15 @@ def check_whole(checkpoint: Path) -> None:
     for path in (checkpoint / OPTIMIZER, checkpoint / SCHEDULER, *checkpoint.glob("*.pth")):
         if not zipfile.is_zipfile(path):
             raise UserError(f"{path}: missing or cut off: {ANEW}")
+
+
+def seal(checkpoint: Path) -> None:
+    """Note the hashes of a checkpoint's files, once they are written. About a second for each GB.
+
+    Not of the random states of several processes, which each writes for itself.
+    """
+    names = sorted(path.name for path in checkpoint.iterdir() if not path.name.startswith(("rng_state_", HASHES)))
+    files.write_json(checkpoint / HASHES, {name: files.sha256_once(checkpoint / name) for name in names})
 
 
 def steps_done(checkpoint: Path) -> int:

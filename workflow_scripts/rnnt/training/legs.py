@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,9 +18,9 @@ import bitsandbytes
 import torch
 import transformers
 
-from rnnt import alone, console, files, tracking
+from rnnt import alone, console, disk, files, tracking
 from rnnt.data import families
-from rnnt.errors import UserError
+from rnnt.errors import DiskFull, UserError
 from rnnt.training import augmentation, averaging, batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
 from rnnt.training.transducer_loss import nemo_joint_loss
@@ -213,7 +214,10 @@ def train(
     start = _end(replace(leg, number=leg.number - 1), total)
     average = averaging.Average(step, averaging.begin(start, end, share)) if share else None
     arguments.logging_steps = max(1, min(10, total // 50))
-    resume = checkpoints.newest(run) or (previous / "trainer" if previous else None)
+    resume = checkpoints.newest(run)
+    if not resume and previous:
+        resume = previous / "trainer"
+        checkpoints.check_whole(resume)
     stop = callbacks.StopRequest()
     guard = Guard(model, options["max_skipped_steps"])
     trainer = LegTrainer(
@@ -240,6 +244,8 @@ def train(
         if ctc_weight:
             fastest = max(changes.get("speed", (1,)))
             preflight.report_ctc(flight, sizes[0] / fastest, batching.ctc_frames(dataset, leg.vocabulary))
+        saves = -(-(end - (checkpoints.steps_done(resume) if resume else 0)) // arguments.save_steps)
+        preflight.check_disk(flight, run, saves, arguments.save_total_limit)
         preflight.try_worst_batch(flight, budget)
         if changes:
             console.log.info("augmentation: %s", augmentation.describe(changes))
@@ -387,6 +393,20 @@ class LegTrainer(transformers.Trainer):
         if self.average:
             self.average.load(Path(resume_from_checkpoint))
 
+    def _save_checkpoint(self, model, trial) -> None:
+        """With hashes, which are written last; what was begun is removed where the disk is full."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        states = [self.model.state_dict(), *self.optimizer.state.values()]
+        size = sum(getattr(value, "nbytes", 0) for state in states for value in state.values())
+        try:
+            with disk.room(folder.parent, size):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    checkpoints.seal(folder)
+        except DiskFull:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
             folder = Path(output_dir)
@@ -467,9 +487,11 @@ def export(model, run: Path, output: Path, report: dict) -> None:
     temporary output is gone and its evaluation is to be repeated, is found done.
     """
     newest = checkpoints.newest(run)
-    with files.whole_folder(output) as folder:
+    size = sum(value.nbytes for value in model.state_dict().values())
+    # NeMo packs what it has written to a temporary folder.
+    with files.whole_folder(output, size) as folder, disk.room(tempfile.gettempdir(), size):
         shutil.copytree(newest, folder / "trainer", copy_function=files.link)
         model.save_to(str(folder / "model.nemo"))
-        files.write_json(folder / "leg.json", report)
+        files.write_json(folder / "leg.json", {**report, "model_sha256": files.sha256(folder / "model.nemo")})
     for older in set(run.glob("checkpoint-*")) - {newest}:
         shutil.rmtree(older)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rnnt import console, files
+from rnnt import console, disk, files
 from rnnt.errors import UserError
 from rnnt.training import batching, memory, models
 
@@ -189,6 +190,22 @@ def try_worst_batch(flight: Flight, budget: float | None) -> None:
         time.monotonic() - started,
         f"; activations, lattice and gradients took {_size(peak)}, predicted were {predicted}" if peak else "",
     )
+
+
+def check_disk(flight: Flight, run: Path, saves: int, limit: int) -> None:
+    """Raise DiskFull where what is to be written to `run` does not fit: rolling checkpoints, then `model.nemo`.
+
+    A leg saves `saves` times more; of its checkpoints `limit` are kept, and one more while a new one is written.
+    """
+    weights, there = flight.taken.weights, len(list(run.glob("checkpoint-*")))
+    new = max(0, min(there + saves, limit + 1) - there)
+    needed = new * (weights + flight.taken.optimizer) + (weights if there + new <= limit else 0)
+    temporary = Path(tempfile.gettempdir())  # where NeMo writes what it packs into the file
+    if os.stat(temporary).st_dev == os.stat(run).st_dev:
+        needed += weights
+    else:
+        disk.need(temporary, weights, "for what is packed into model.nemo; TMPDIR sets another folder")
+    disk.need(run, needed, f"for {new} rolling checkpoints and model.nemo")
 
 
 def advice(flight: Flight, budget: float | None) -> str:
