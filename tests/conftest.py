@@ -115,6 +115,40 @@ def warm():
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A file system of so many bytes: called once more it gets another size. Needs root."""
+    place = tmp_path / "disk"
+
+    def resize(size, *options):
+        again = ["remount"] if place.is_mount() else []
+        place.mkdir(exist_ok=True)
+        options = ",".join([*again, f"size={size}", *options])
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
+        if done is None or done.returncode:
+            pytest.skip(f"no disk to fill up: {done.stderr.strip() if done else 'only root can mount one'}")
+        return place
+
+    yield resize
+    if place.is_mount():
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # a file may be mapped into memory
+
+
+def fill(disk, leave=0):
+    """Leave so many bytes on a small disk; returns the file that takes the others."""
+    with open(disk / "ballast", "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - leave)
+    return disk / "ballast"
+
+
+def one_line_of_a_full_disk(stderr, place):
+    """The line that is told of a disk that was full below `place`: no other that is an error, and no traceback."""
+    found = [line for line in stderr.splitlines() if "rror" in line or "Traceback" in line]
+    assert len(found) == 1 and f"error: disk full: {place}" in found[0], stderr
+    return found[0]
+
+
+@pytest.fixture
 def log(tmp_path):
     """The file that the messages of this project go to."""
     from rnnt import console

@@ -33,7 +33,9 @@ def room(folder: str | Path, size: float) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if line := explain(error, [folder], size):
+        # Else it may be another disk that is full.
+        short = _free(_existing(folder)) < max(size, LEAST)
+        if short and (line := explain(error, [folder], size)):
             raise DiskFull(line) from error
         raise
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import run_script
+from conftest import one_line_of_a_full_disk, run_script
 from rnnt import files
 from rnnt.errors import UserError
 from rnnt.report import page, table
@@ -493,3 +493,19 @@ def test_sorting_filtering_and_playing_work_in_a_browser(results, tmp_path):
     assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) > 1
     assert found["left"] == 1
     assert found["heard"] == found["seconds"] > 0.9, "played to its end"
+
+
+def test_where_the_disk_is_full_there_is_one_line_and_neither_page_nor_figures(results, small_disk):
+    disk = small_disk(100_000)
+    command = [
+        "--table", results / "wer_table.csv", "--results", results, "--datasets", "speech",
+        "--output", disk / "report.html", "--figures", disk / "figures", "--log", disk / "log",
+    ]  # fmt: skip
+    done = run_script("make_report", *command)
+    assert done.returncode == 1
+    assert "MB are needed" in one_line_of_a_full_disk(done.stderr, disk)
+    assert [path.name for path in disk.iterdir()] == ["log"]
+    small_disk(10_000_000)
+    done = run_script("make_report", *command)
+    assert done.returncode == 0, done.stderr
+    assert (disk / "report.html").is_file() and len(list((disk / "figures").iterdir())) > 3
