@@ -29,11 +29,11 @@ def main(args):
     try:
         report = track(args)
     except Exception as error:  # The table waits for this, and is worth more than its copy.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        report = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0]}
+    if "error" in report:
         console.log.warning(
-            "the results were not tracked: %s: `snakemake --forcerun track_results` tries again", reason
+            "not all results were tracked: %s: `snakemake --forcerun track_results` tries again", report["error"]
         )
-        report = {"error": reason}
     files.write_json(args.output, report)
 
 
@@ -49,13 +49,14 @@ def track(args):
             run.log(table.final_values(row), step)
         run.table("wer_table", rows, step)
         run.table("predictions", predictions, step, leaves_the_machine=not args.licensed)
-        return {
-            "id": run.identity,
-            **{tracker.name: tracker.where for tracker in run.trackers},
-            "interim": {f"leg_{metrics['checkpoint']['leg']}/{split}": metrics["wer"] for split, metrics in interim},
-            "rows": len(rows),
-            "predictions": len(predictions),
-        }
+    return {
+        "id": run.identity,
+        **{tracker.name: tracker.where for tracker in run.trackers},
+        **({"error": "; ".join(f"{name}: {reason}" for name, reason in run.errors.items())} if run.errors else {}),
+        "interim": {f"leg_{metrics['checkpoint']['leg']}/{split}": metrics["wer"] for split, metrics in interim},
+        "rows": len(rows),
+        "predictions": len(predictions),
+    }
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tracked
-from conftest import run_script
+from conftest import fill, run_script
 from rnnt import console, files, tracking
 from rnnt.errors import UserError
 from rnnt.evaluation import scoring
@@ -143,8 +143,27 @@ def test_a_training_that_is_to_be_online_does_not_begin_without_a_login(results,
 def test_a_tracker_that_fails_costs_a_line_and_not_the_table(results):
     (results / "runs/tensorboard").write_text("no folder\n")
     done, report = track(results, "off")
-    (warning,) = done.stderr.splitlines()
-    assert "the results were not tracked" in warning and "runs/tensorboard" in report["error"]
+    warning = done.stderr.splitlines()[-1]
+    assert "not all results were tracked" in warning and "--forcerun track_results" in warning
+    assert "runs/tensorboard" in report["error"]
+
+
+def test_where_one_tracker_can_t_write_the_other_has_the_results(results):
+    """In the way of W&B's folder is a file."""
+    files.write_text(results / "runs/wandb", "")
+    done, note = track(results)
+    assert "results/speech/runs/wandb can't be written (" in done.stderr and "Traceback" not in done.stderr
+    assert note["error"].startswith("wandb: wandb.mode: offline: ") and "wandb" not in note
+    assert tracked.EventFiles(results / "runs").curve("test/wer_beam") == [(8, 25.0)]
+
+
+def test_where_the_disk_of_the_trackers_fills_up_they_are_told_of_and_the_table_goes_on(results, small_disk):
+    disk = small_disk(100_000)
+    (results / "runs/tensorboard").symlink_to(disk)
+    fill(disk)
+    done, note = track(results)
+    assert "Traceback" not in done.stderr and "tensorboard: [Errno 28] No space left on device" in done.stderr
+    assert note["error"].startswith("tensorboard: [Errno 28]") and note["wandb"]
 
 
 def test_a_result_that_was_edited_is_the_table_s_to_refuse(results):

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,13 +85,18 @@ def _alone(args: argparse.Namespace) -> Iterator[bool]:
         yield done
 
 
-class _Copy(logging.FileHandler):
-    """A log file, which misses lines while its disk is full: the terminal has them."""
+def _miss_a_line(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """A log file misses lines while its disk is full: the terminal has them."""
+    if not isinstance(sys.exception(), OSError):
+        logging.Handler.handleError(handler, record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Called by logging in the handler of what went wrong."""
-        if not isinstance(sys.exception(), OSError):
-            super().handleError(record)
+
+def _end_thread(failed: threading.ExceptHookArgs) -> None:
+    """One line where a library's thread met a full disk: whoever waits for it fails too."""
+    if full := disk.explain(failed.exc_value, ()):
+        log.warning("%s", full)
+    else:
+        threading.__excepthook__(failed)
 
 
 def start_logging(path: Path | None, label: str) -> None:
@@ -98,10 +104,12 @@ def start_logging(path: Path | None, label: str) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(_Copy(path, encoding="utf-8"))
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter(f"[{label}] %(message)s" if label else "%(message)s"))
     log.handlers[:] = handlers
+    logging.FileHandler.handleError = _miss_a_line  # of all libraries: W&B has log files too
+    threading.excepthook = _end_thread
     log.setLevel(logging.INFO)
     log.propagate = False
     # On a CPU with AVX-512 it asks, when it is imported, for a package that 4-bit inference would be faster with.
@@ -111,7 +119,7 @@ def start_logging(path: Path | None, label: str) -> None:
 def add_log_file(path: Path) -> None:
     """Append the messages to one more file: Snakemake wipes a rule's log before each attempt."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _Copy(path, mode="a", encoding="utf-8")
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
 

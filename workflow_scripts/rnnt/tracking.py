@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rnnt import console, files
@@ -121,9 +121,10 @@ class EventFiles:
 
     def close(self) -> None:
         """Flush and close the file, where anything was logged; the Trainer's callback does so too."""
-        if self.writer:
-            self.writer.close()
-            self.writer = None
+        writer, self.writer = self.writer, None
+        if writer:
+            writer.flush()  # which says what went wrong in its thread
+            writer.close()
 
     def _summary(self, summary, step: int) -> None:
         from tensorboard.compat.proto import event_pb2
@@ -139,11 +140,14 @@ class EventFiles:
 
 
 class Run:
-    """A data set's run in the trackers that are on, and a note of the interim WERs that they have."""
+    """A data set's run in the trackers that are on, and a note of the interim WERs that they have.
 
-    def __init__(self, note: Path, identity: str, trackers: list[WandB | EventFiles]):
+    A tracker that can't log any more is left, with a line that says so: the others go on. `errors` has the reasons.
+    """
+
+    def __init__(self, note: Path, identity: str, trackers: list[WandB | EventFiles], errors: dict[str, str]):
         known = read_note(note)
-        self.note, self.identity, self.trackers = note, identity, trackers
+        self.note, self.identity, self.trackers, self.errors = note, identity, trackers, errors
         self.logged = known["logged"] if known.get("id") == identity else {}
         self._write_note()
 
@@ -153,26 +157,40 @@ class Run:
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Numbers at an optimizer step."""
-        for tracker in self.trackers:
-            tracker.log(values, step)
+        for tracker in list(self.trackers):
+            self._try(tracker, tracker.log, values, step)
 
     def table(self, name: str, rows: list[dict], step: int, leaves_the_machine: bool = True) -> None:
         """Rows that have the same keys; none where there are none; W&B gets what may leave the machine."""
-        for tracker in self.trackers if rows else ():
+        for tracker in list(self.trackers) if rows else ():
             if leaves_the_machine or tracker.name != "wandb":
-                tracker.table(name, rows, step)
+                self._try(tracker, tracker.table, name, rows, step)
 
     def interim(self, found: list[tuple[str, dict]]) -> None:
         """Log `SPLIT/wer`, in percent, of splits and their metrics at the step of their leg, each once."""
-        for tracker in self.trackers:
+        for tracker in list(self.trackers):
             logged = self.logged.setdefault(tracker.name, {})
             for split, metrics in found:
                 leg = metrics["checkpoint"]
                 key = f"leg_{leg['leg']}/{split}"
                 if logged.get(key) != metrics["wer"]:
-                    tracker.log({f"{split}/wer": metrics["wer"]}, leg["step"])
+                    if not self._try(tracker, tracker.log, {f"{split}/wer": metrics["wer"]}, leg["step"]):
+                        break
                     logged[key] = metrics["wer"]
                     self._write_note()
+
+    def close(self) -> None:
+        """Close the trackers."""
+        for tracker in list(self.trackers):
+            self._try(tracker, tracker.close)
+
+    def _try(self, tracker: WandB | EventFiles, action: Callable[..., None], *arguments: object) -> bool:
+        try:
+            action(*arguments)
+        except Exception as error:
+            self.trackers.remove(tracker)
+            self.errors[tracker.name] = _left(tracker.name, error)
+        return tracker in self.trackers
 
     def _write_note(self) -> None:
         files.write_json(self.note, {"id": self.identity, "logged": self.logged})
@@ -189,22 +207,36 @@ def run(options: dict, folder: Path, dataset: str, offline_if_unreachable: bool 
 
     `folder` is `results/{dataset}/runs`. The run's id comes from the fingerprint of the training's first leg there: all
     legs and restarts of a training go on with one run, another training gets its own.
-    Raises UserError when W&B is to be `online` and that fails, unless it may then be written `offline`.
+    Raises UserError when W&B can't be reached, or its folder not be written; with `offline_if_unreachable` it is
+    written offline instead, or left.
     """
     if not is_on(options):
         yield None
         return
     note = folder / "tracking.json"
     identity = run_id(folder, dataset)
-    with contextlib.ExitStack() as stack:
-        trackers = []
-        if options["wandb"]["mode"] != "off":
+    trackers, errors = [], {}
+    if options["wandb"]["mode"] != "off":
+        try:
             trackers.append(_wandb(options["wandb"], folder, dataset, identity, offline_if_unreachable))
-        if options["tensorboard"]:
-            trackers.append(EventFiles(folder / "tensorboard" / identity))
-        for tracker in trackers:
-            stack.callback(tracker.close)
-        yield Run(note, identity, trackers)
+        except Exception as error:
+            if not offline_if_unreachable:
+                raise
+            errors["wandb"] = _left("wandb", error)
+    if options["tensorboard"]:
+        trackers.append(EventFiles(folder / "tensorboard" / identity))
+    opened = Run(note, identity, trackers, errors)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _left(name: str, error: Exception) -> str:
+    """Say that nothing more goes to a tracker; returns why."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    console.log.warning("%s: %s: nothing more is logged there", name, reason)
+    return reason
 
 
 def run_id(folder: Path, dataset: str) -> str:
@@ -225,6 +257,8 @@ def _wandb(section: dict, folder: Path, dataset: str, identity: str, offline_if_
 
     try:
         return WandB(section, section["mode"], folder, dataset, identity)
+    except OSError as error:
+        raise UserError(f"wandb.mode: {section['mode']}: {folder / 'wandb'} can't be written ({error})") from None
     except wandb.errors.Error as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         if not offline_if_unreachable or section["mode"] != "online":
