@@ -1,6 +1,5 @@
 """Downloads that are cut off, changed and refused; archives that are damaged or mean harm."""
 
-import errno
 import gzip
 import hashlib
 import http.server
@@ -22,7 +21,7 @@ import pytest
 import soundfile
 
 import trees
-from conftest import SCRIPTS, SHARED_DATA
+from conftest import SCRIPTS, SHARED_DATA, fill
 from rnnt import console
 from rnnt.corpora import download, librispeech, switchboard, tedlium
 from rnnt.errors import UserError
@@ -340,32 +339,28 @@ def test_too_few_bytes_of_unknown_length_are_noticed_by_the_size(server, target)
     assert ranges(server) == [None, "bytes=600000-"] and target.read_bytes() == CONTENT
 
 
-def test_too_little_room_is_said_before_anything_is_written(server, target, monkeypatch):
-    free = shutil.disk_usage("/")._replace(free=10**6)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: free)
+def test_too_little_room_is_said_before_anything_is_written(server, small_disk):
+    target = small_disk(len(CONTENT) + 20_000) / "corpus.tar.gz"
     server.content = bytes(20_000_000)
-    message = fails(r"needs 0.02 GB, only 0.00 GB are free", download.fetch, server.url, target)
-    assert str(target.parent) in message and not list(target.parent.iterdir())
+    fails(f"^disk full: {target.parent}, 20 MB are needed, ", download.fetch, server.url, target)
+    assert not list(target.parent.iterdir())
     # What is there already needs no room.
     server.content = CONTENT
     leave_part(server, target, CONTENT[:1_500_000])
     download.fetch(server.url, target, sha256=SHA256)
 
 
-def test_a_disk_that_fills_up_keeps_the_part(server, target, monkeypatch):
-    class Full(io.FileIO):
-        def write(self, data):
-            if self.tell() >= 500_000:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(data[:100_000])  # as a nearly full disk does
-
-    with monkeypatch.context() as patch:
-        patch.setattr(download, "open", lambda path, *_, **__: Full(path, "a"), raising=False)
-        message = fails("the disk is full", download.fetch, server.url, target)
+def test_a_disk_that_fills_up_keeps_the_part(server, small_disk, monkeypatch):
+    target = small_disk(len(CONTENT) + 50_000) / "corpus.tar.gz"
     part = target.with_name("corpus.tar.gz.part")
-    assert str(part) in message and len(server.seen) == 1
+    with monkeypatch.context() as patch:
+        # Something else takes the room meanwhile.
+        patch.setattr(download, "_bar", lambda *given: fill(target.parent, 500_000) and console.bar(*given[:2]))
+        fails(f"^disk full: {target.parent}, [0-9.]+ MB are needed, 0 MB are free", download.fetch, server.url, target)
+    (target.parent / "ballast").unlink()
+    assert len(server.seen) == 1
     kept = part.stat().st_size
-    assert kept >= 500_000 and part.read_bytes() == CONTENT[:kept]
+    assert 400_000 <= kept <= 500_000 and part.read_bytes() == CONTENT[:kept]
     download.fetch(server.url, target, sha256=SHA256)
     assert ranges(server) == [None, f"bytes={kept}-"]
 
@@ -529,22 +524,17 @@ def test_an_extraction_that_is_killed_does_not_count(tmp_path):
     assert len(list((tmp_path / "raw").iterdir())) == 10 and not (tmp_path / "raw.part").exists()
 
 
-def test_extraction_checks_the_room_and_cleans_up_when_the_disk_fills(tmp_path, monkeypatch):
+def test_extraction_checks_the_room_and_cleans_up_when_the_disk_fills(tmp_path, small_disk):
     archive = pack(tmp_path / "a.tar", ("a", bytes(5_000_000)), ("b", b"x"), mode="w")
-    folder = tmp_path / "raw"
-    with monkeypatch.context() as patch:
-        usage = shutil.disk_usage("/")
-        patch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=10_100_000))
-        fails("needs 0.02 GB, only 0.01 GB are free", download.extract, archive, folder, expansion=3)
-        assert nothing_left(folder)
-        download.extract(archive, folder, expansion=2)
-        shutil.rmtree(folder)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tarfile, "copyfileobj", full)
-    assert str(folder) in fails("the disk is full", download.extract, archive, folder)
+    folder = small_disk(10_100_000) / "raw"
+    fails(
+        f"^disk full: {folder.parent}, 16 MB are needed, 11 MB are free", download.extract, archive, folder, expansion=3
+    )
+    assert nothing_left(folder)
+    download.extract(archive, folder, expansion=1.9)
+    shutil.rmtree(folder)
+    fill(folder.parent, 4_000_000)
+    fails(f"^disk full: {folder.parent}, ", download.extract, archive, folder, expansion=0.5)
     assert nothing_left(folder)
 
 

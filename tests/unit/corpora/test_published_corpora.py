@@ -430,6 +430,19 @@ def test_every_published_split_has_its_size(module):
     assert all(counts.utterances > 0 for counts in module.EXPECTED.values())
 
 
+def test_the_room_for_all_archives_is_looked_at_before_the_first_is_downloaded(tmp_path, small_disk):
+    """One after the other: what is extracted stays, an archive goes when it is, unless it is kept."""
+    disk = small_disk(1 << 20)
+    source = {**trees.SOURCE, "path": None, "allow_subset": False, "url": "http://localhost:1", "keep_archives": False}
+    source["splits"] = ["dev-clean", "test-clean"]
+    with pytest.raises(
+        UserError, match=rf"^disk full: {disk}, 1169 MB are needed, 1.05 MB are free \(for dev-clean.tar.gz"
+    ):
+        librispeech.prepare(source, disk, 1, None)
+    with pytest.raises(UserError, match=r"1507 MB are needed"):
+        librispeech.prepare({**source, "keep_archives": True}, disk, 1, None)
+
+
 def test_sizes_may_differ_by_half_a_percent():
     expected = published.Counts(1000, 100.0)
     published.check_counts(1005, 99.5, expected, "x")

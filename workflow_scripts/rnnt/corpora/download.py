@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import errno
 import gzip
 import hashlib
 import http.client
@@ -23,14 +22,14 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 from tqdm.utils import CallbackIOWrapper
 
-from rnnt import console, files
+from rnnt import console, disk, files
 from rnnt.errors import UserError
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT_SECONDS = 60  # without a byte from the server
 FIRST_WAIT_SECONDS = 1.0  # before the second attempt; doubles with each further one
 LONGEST_WAIT_SECONDS = 300.0
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+EXPANSION = 1.2  # of an archive of compressed audio, by extracting it
 BY_HAND = "check the URL, or download the file by hand and set source.path"
 
 
@@ -107,11 +106,13 @@ def verify(path: Path, sha256: str | None = None, md5: str | None = None, size: 
     _remember(path, wanted)
 
 
-def extract(archive: Path, folder: Path, wanted: Callable[[str], bool] | None = None, expansion: float = 1.2) -> None:
+def extract(
+    archive: Path, folder: Path, wanted: Callable[[str], bool] | None = None, expansion: float = EXPANSION
+) -> None:
     """Unpack a tar or tar.gz to `folder`, whole or not at all; a folder that exists is left alone.
 
     `wanted` gets each member's name, without a leading `./`, and says whether to unpack it. `expansion` is the
-    unpacked size over the archive's, for the check of the free disk (1.2 fits compressed audio).
+    unpacked size over the archive's, for the check of the free disk.
     Raises UserError where a member would leave the folder, the archive is damaged, or the disk is full.
     """
     archive, folder = Path(archive), Path(folder)
@@ -122,16 +123,14 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool] | None = 
         if part.exists():
             shutil.rmtree(part)
         part.mkdir(parents=True)
-        _check_room(folder.parent, archive.stat().st_size * expansion, f"extracting {archive.name}")
-        _unpack(archive, part, wanted)
-        part.rename(folder)
+        with disk.room(folder.parent, archive.stat().st_size * expansion):
+            _unpack(archive, part, wanted)
+            part.rename(folder)
     except tarfile.FilterError as error:
         raise _unsafe(archive, error.tarinfo.name, "would leave the folder, or is a device or pipe") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise UserError(f"{archive}: truncated or corrupted archive ({error}): delete it and start again") from None
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise UserError(f"{folder}: the disk is full: make room and start again to extract {archive}") from None
         raise UserError(f"{archive}: can't be extracted to {folder} ({error.strerror or error})") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -161,19 +160,21 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
         if size is not None and total not in (None, size):
             raise UserError(f"{url}: has {total} bytes, expected {size}: {BY_HAND}")
         total = size if total is None else total
-        _check_room(part.parent, (total or 0) - offset, f"downloading {url}")
-        if not offset:
-            # In this order: the note never stands beside another file's bytes, whenever we are killed.
-            part.unlink(missing_ok=True)
-            files.write_json(memo, {"url": url, "total": total, **tags})
-        with open(part, "ab", buffering=0) as file, _bar(total, f"downloading {part.stem}", offset) as shown:
-            while True:
-                with _network():
-                    chunk = response.read1(CHUNK)
-                if not chunk:
-                    break
-                _write(file, chunk)
-                shown.update(len(chunk))
+        with disk.room(part.parent, (total or 0) - offset):
+            if not offset:
+                # In this order: the note never stands beside another file's bytes, whenever we are killed.
+                part.unlink(missing_ok=True)
+                files.write_json(memo, {"url": url, "total": total, **tags})
+            with open(part, "ab", buffering=0) as file, _bar(total, f"downloading {part.stem}", offset) as shown:
+                while True:
+                    with _network():
+                        chunk = response.read1(CHUNK)
+                    if not chunk:
+                        break
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    shown.update(len(chunk))
     reached = part.stat().st_size
     if total is not None and reached < total:
         raise _Again(f"the connection ended after {reached} of {total} bytes")
@@ -214,17 +215,6 @@ def _seconds(retry_after: str) -> float:
     """The wait that a Retry-After header asks for, in seconds from now; it holds seconds or a date."""
     date = email.utils.parsedate_tz(retry_after)
     return float(retry_after) if retry_after.isdecimal() else email.utils.mktime_tz(date) - time.time() if date else 0.0
-
-
-def _write(file, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(f"{file.name}: the disk is full: make room and start again to go on from there") from None
 
 
 def _unpack(archive: Path, part: Path, wanted: Callable[[str], bool] | None) -> None:
@@ -281,13 +271,6 @@ def _bar(total: int | None, label: str, initial: int = 0) -> tqdm:
     shown = console.bar(total, label, "B", initial)
     shown.unit, shown.unit_scale = "B", True
     return shown
-
-
-def _check_room(folder: Path, needed: float, what: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        numbers = f"needs {needed / 1e9:.2f} GB, only {free / 1e9:.2f} GB are free"
-        raise UserError(f"{folder}: {what} {numbers}: make room, or choose another folder")
 
 
 def _wanted(sha256: str | None, md5: str | None, size: int | None) -> dict[str, str | int]:

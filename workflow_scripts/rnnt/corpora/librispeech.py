@@ -23,6 +23,15 @@ EXPECTED = {
     "test-clean": Counts(2620),
     "test-other": Counts(2939),
 }
+SIZE = {  # of the archive, in bytes
+    "train-clean-100": 6_387_309_499,
+    "train-clean-360": 23_049_477_885,
+    "train-other-500": 30_593_501_606,
+    "dev-clean": 337_926_286,
+    "dev-other": 314_305_928,
+    "test-clean": 346_663_984,
+    "test-other": 328_757_843,
+}
 SHA256 = {
     "train-clean-100": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
     "train-clean-360": "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
@@ -39,8 +48,10 @@ def prepare(source: dict, folder: Path, workers: int, progress) -> None:
 
     Raises UserError when one can't be had.
     """
-    for split in source["splits"]:
-        published.obtain(source, folder, _archive(source, split), source["path"])
+    archives = [_archive(source, split) for split in source["splits"]]
+    published.check_room(source, folder, archives, source["path"])
+    for archive in archives:
+        published.obtain(source, folder, archive, source["path"])
 
 
 def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
@@ -51,7 +62,8 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
 
 
 def _archive(source: dict, split: str) -> Archive:
-    return Archive(f"{split}.tar.gz", split, f"{(source['url'] or URL).rstrip('/')}/{split}.tar.gz", SHA256[split])
+    url = f"{(source['url'] or URL).rstrip('/')}/{split}.tar.gz"
+    return Archive(f"{split}.tar.gz", split, url, SHA256[split], size=SIZE[split])
 
 
 def _chapter(chapter: Path) -> Iterator[Utterance]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rnnt import disk
 from rnnt.corpora import MOST_SECONDS, download
 from rnnt.errors import UserError
 
@@ -15,7 +16,8 @@ from rnnt.errors import UserError
 class Archive(NamedTuple):
     """A published archive: what holds `marker` when it is extracted.
 
-    `url` is None where it can't be downloaded without an account or a licence; `how` says then what to do.
+    `size` is in bytes, for the check of the free disk. `url` is None where it can't be downloaded without an account or
+    a licence; `how` says then what to do.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Archive(NamedTuple):
     sha256: str | None = None
     md5: str | None = None
     how: str = ""
+    size: int = 0
 
 
 class Counts(NamedTuple):
@@ -57,6 +60,19 @@ def obtain(source: dict, folder: Path, archive: Archive, path: str | None) -> No
                 path.unlink()
     if not find(folder, archive, path):
         raise UserError(f"{local or archive.url}: holds no {archive.marker}: is it another corpus or release?")
+
+
+def check_room(source: dict, folder: Path, archives: list[Archive], path: str | None) -> None:
+    """Raise DiskFull where archives can't all be downloaded and extracted into `folder`, before the first one is."""
+    wanted = [a for a in archives if not find(folder, a, path) and not _local_archive(a, path)]
+    if source["allow_subset"] or not wanted:
+        return
+    lasting = needed = 0.0
+    for archive in wanted:
+        needed = max(needed, lasting + archive.size * (1 + download.EXPANSION))
+        lasting += archive.size * (download.EXPANSION + source["keep_archives"])
+    there = sum(found.stat().st_size for a in wanted for found in folder.glob(f"{a.name}*"))
+    disk.need(folder, needed - there, f"for {', '.join(a.name for a in wanted)} and what is in them")
 
 
 def find(folder: Path, archive: Archive, path: str | None) -> Path | None:

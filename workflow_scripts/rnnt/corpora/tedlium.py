@@ -16,12 +16,14 @@ from rnnt.errors import UserError
 URL = "http://www.openslr.org/resources/51"
 FOLDER_KEYS = ("type", "path")
 EXPECTED = {"train": Counts(268263, 453.8), "dev": Counts(507), "test": Counts(1155)}
+SIZE = 54_000_000_000  # bytes of the archive, about
 SHA256 = "ad1e454d14d1ad550bc2564c462d87c7a7ec83d4dc2b9210f22ab4973b9eccdb"
 NOT_SCORED = "ignore_time_segment_in_scoring"
 
 
 def prepare(source: dict, folder: Path, workers: int, progress) -> None:
     """Download, check and extract the archive where `path` doesn't hold it. Raises UserError when it can't be had."""
+    published.check_room(source, folder, [_archive(source)], source["path"])
     published.obtain(source, folder, _archive(source), source["path"])
 
 
@@ -46,7 +48,7 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
 
 def _archive(source: dict) -> Archive:
     url = (source["url"] or URL).rstrip("/")
-    return Archive("TEDLIUM_release-3.tgz", "legacy", f"{url}/TEDLIUM_release-3.tgz", SHA256)
+    return Archive("TEDLIUM_release-3.tgz", "legacy", f"{url}/TEDLIUM_release-3.tgz", SHA256, size=SIZE)
 
 
 def _talk(table: Path, folder: Path, audio: set[str]) -> Iterator[Utterance]:
