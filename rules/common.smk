@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from rnnt import alone
 from rnnt import config as experiment
+from rnnt import disk
 from rnnt.configfile import check as check_files
 from rnnt.corpora import glm
 from rnnt.corpora import local
@@ -33,6 +34,8 @@ def asked(function, *arguments):
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
 
+
+disk.quiet_logs()  # Snakemake's own
 
 asked(check_files, workflow.configfiles)
 if "datasets" not in config:

@@ -85,12 +85,6 @@ def _alone(args: argparse.Namespace) -> Iterator[bool]:
         yield done
 
 
-def _miss_a_line(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """A log file misses lines while its disk is full: the terminal has them."""
-    if not isinstance(sys.exception(), OSError):
-        logging.Handler.handleError(handler, record)
-
-
 def _end_thread(failed: threading.ExceptHookArgs) -> None:
     """One line where a library's thread met a full disk: whoever waits for it fails too."""
     if full := disk.explain(failed.exc_value, ()):
@@ -108,7 +102,7 @@ def start_logging(path: Path | None, label: str) -> None:
     for handler in handlers:
         handler.setFormatter(logging.Formatter(f"[{label}] %(message)s" if label else "%(message)s"))
     log.handlers[:] = handlers
-    logging.FileHandler.handleError = _miss_a_line  # of all libraries: W&B has log files too
+    disk.quiet_logs()
     threading.excepthook = _end_thread
     log.setLevel(logging.INFO)
     log.propagate = False

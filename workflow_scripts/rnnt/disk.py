@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,6 +74,17 @@ def written(arguments: Iterable[object]) -> list[Path]:
         if isinstance(path, Path) and not (path.is_file() and path.stat().st_mtime < STARTED):
             found.append(path.absolute() if path.is_dir() else path.absolute().parent)
     return found
+
+
+def quiet_logs() -> None:
+    """Let a log file, of any library, miss lines while its disk is full, without a traceback for each: the terminal has
+    them."""
+
+    def handle_error(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            logging.Handler.handleError(handler, record)
+
+    logging.FileHandler.handleError = handle_error
 
 
 def _has_reason(error: BaseException) -> bool:
