@@ -40,10 +40,11 @@ def test_a_dry_run_needs_nothing_but_snakemake(checkout, tmp_path):
     env = {
         "PATH": f"{Path(SNAKEMAKE).parent}:/usr/bin:/bin",
         "PYTHONPATH": str(blocked),
-        "HOME": str(tmp_path / "home"),
+        "HOME": "/proc/none",
     }
     done = snakemake(checkout, "--dry-run", env=env)
     assert done.returncode == 0, done.stderr
+    assert f"/proc/none/.cache can't be written: caches go to {checkout}/.snakemake/cache" in done.stderr
     plan = done.stdout + done.stderr
     for rule in (
         "prepare_corpus",
@@ -183,6 +184,16 @@ def test_a_leg_or_a_split_that_there_is_not_is_refused_before_any_is_trained(che
     assert "spoken_digits has no leg 9: evaluation.legs is 3" in refusal(checkout, "--", f"{folder}/checkpoints/leg_9")
     message = "spoken_digits has no split dev: it has train, validation, test"
     assert message in refusal(checkout, "--", f"{folder}/evaluation/leg_3/greedy/dev.json")
+
+
+@pytest.mark.parametrize("option", ["--snakefile", "--directory"])
+def test_another_working_directory_is_refused(checkout, tmp_path, option):
+    (tmp_path / "elsewhere").mkdir()
+    started, given = {
+        "--snakefile": (tmp_path / "elsewhere", checkout / "Snakefile"),
+        "--directory": (checkout, tmp_path / "elsewhere"),
+    }[option]
+    assert f"error: run Snakemake in {checkout}, where the Snakefile is" in refusal(started, option, str(given))
 
 
 @pytest.mark.parametrize("place", ["results", "logs/spoken_digits"])

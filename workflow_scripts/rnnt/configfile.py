@@ -54,6 +54,25 @@ def check_command_line(arguments: list[str]) -> None:
             sys.exit(f"error: {error}{hint}")
 
 
+def settle_caches() -> None:
+    """Have caches go to `.snakemake/cache` where HOME can't be written, as that of another user or of a container.
+
+    Snakemake makes its own below HOME before it reads the Snakefile, and ends in a traceback where it can't.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    place = os.path.join(home, "snakemake")
+    try:
+        os.makedirs(place, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(place, os.W_OK | os.X_OK)
+    if not writable:
+        here = os.path.abspath(".snakemake/cache")
+        os.environ["XDG_CACHE_HOME"] = os.environ["MPLCONFIGDIR"] = here
+        print(f"{home} can't be written: caches go to {here}", file=sys.stderr)
+
+
 def check(paths: Iterable[str | Path]) -> None:
     """Check configuration files, YAML or JSON.
 

@@ -59,6 +59,8 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
     if not os.path.isdir(place):
         hint = _hint(found) or _nearest(source["path"], split)
         raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest{hint}")
+    if not os.access(place, os.R_OK | os.X_OK):
+        raise UserError(f"{place}: no permission to read this folder")
     if not found or found[0].parent != place:
         raise UserError(f"{place}: holds no {' or '.join(METADATA)}{_hint(found)}")
     return _distinct(_metadata(found[0]))
