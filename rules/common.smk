@@ -38,7 +38,9 @@ def asked(function, *arguments):
 disk.quiet_logs()  # Snakemake's own
 
 if os.path.realpath(workflow.basedir) != os.path.realpath(os.curdir):
-    sys.exit(f"error: run Snakemake in {workflow.basedir}, where the Snakefile is; results/ and data/ may be links there")
+    sys.exit(
+        f"error: run Snakemake in {workflow.basedir}, where the Snakefile is; results/ and data/ may be links there"
+    )
 asked(check_files, workflow.configfiles)
 if "datasets" not in config:
     asked(check_files, ["config/config.yaml"])
