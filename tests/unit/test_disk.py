@@ -51,6 +51,16 @@ def test_what_says_that_the_disk_is_full_is_told_as_that(tmp_path, error):
     assert line.startswith(f"disk full: {tmp_path}, 124 MB are needed, ") and "\n" not in line
 
 
+@pytest.mark.parametrize("said", [
+    "unable to write to file </torch_12_345_0>: No space left on device (28)",
+    "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+    "shared memory. Please try to raise your shared memory limit.",
+])  # fmt: skip
+def test_shared_memory_of_a_container_is_told_as_that(tmp_path, said):
+    line = disk.explain(RuntimeError(said), [tmp_path])
+    assert line.startswith("disk full: /dev/shm, ") and "--shm-size" in line
+
+
 def test_the_folder_is_that_of_the_file_where_it_is_known_and_a_quota_is_called_one(tmp_path):
     (tmp_path / "quota").mkdir()
     error = OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "quota/x.jsonl"))
@@ -58,9 +68,11 @@ def test_the_folder_is_that_of_the_file_where_it_is_known_and_a_quota_is_called_
     assert line.startswith(f"disk full: {tmp_path}/quota, ") and "(the quota is used up)" in line
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("a bug"), PermissionError(errno.EACCES, "Permission denied", "x"), UserError("a mistake")]
-)
+@pytest.mark.parametrize("error", [
+    ValueError("a bug"),
+    PermissionError(errno.EACCES, "Permission denied", "x"),
+    UserError("list.csv:3: expected a number, got no space left on device"),
+])  # fmt: skip
 def test_nothing_else_is_taken_for_a_full_disk(tmp_path, small_disk, error):
     assert disk.explain(error, [tmp_path]) is None
     place = small_disk(8192)
@@ -78,6 +90,13 @@ def test_torch_and_safetensors_which_say_nothing_of_use_are_told_as_a_full_disk(
     ):
         line = disk.explain(raised(write), [place], 40_000)
         assert line.startswith(f"disk full: {place}, 0.04 MB are needed, ")
+
+
+def test_an_error_in_a_large_write_that_has_room_is_not_taken_for_a_full_disk(small_disk):
+    place = small_disk(20 << 20)
+    with pytest.raises(EOFError, match="a damaged archive"), disk.room(place, 15 << 20):
+        (place / "half").write_bytes(bytes(10 << 20))
+        raise EOFError("a damaged archive")
 
 
 def test_a_file_that_does_not_fit_leaves_the_one_before_and_nothing_else(small_disk):

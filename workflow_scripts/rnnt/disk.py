@@ -18,6 +18,8 @@ from rnnt.errors import DiskFull, UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Of exceptions that carry no number: from another process, from Rust (safetensors), from SQLite.
 WORDS = re.compile("no space left on device|disk quota exceeded|os error (28|122)\\b|disk is full", re.IGNORECASE)
+WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")  # torch's: something is wrong with a write
+SHARED = re.compile("</torch_|out of shared memory")  # what the data loader's processes hand over batches in
 LEAST = 1 << 20  # bytes: a file system with less is full, whatever an exception says
 STARTED = time.time()
 
@@ -46,7 +48,7 @@ def explain(error: BaseException, folders: Iterable[str | Path], size: float = 0
     """The line for an exception that a full disk is behind, None for another one.
 
     A full disk is behind it when it, or what it was raised in, says so; or when one of the `folders`, which the process
-    writes to, has no room now (for `size` bytes): torch and libsndfile give no reason for a write that failed.
+    writes to, has no room now: torch and libsndfile give no reason for a write that failed.
     """
     chain = list(_chain(error))
     for one in chain:
@@ -54,20 +56,24 @@ def explain(error: BaseException, folders: Iterable[str | Path], size: float = 0
             return str(one)
     places = sorted({place for folder in folders if os.access(place := _existing(folder), os.W_OK)}, key=_free)
     for one in chain:
-        if getattr(one, "errno", None) in FULL or WORDS.search(str(one)):
+        said = "" if isinstance(one, UserError) else str(one)  # which may quote anything
+        if SHARED.search(said):
+            return _line(Path("/dev/shm"), 0, "shared memory: a container gets more by --shm-size")
+        if getattr(one, "errno", None) in FULL or WORDS.search(said):
             named = getattr(one, "filename", None)
             place = _existing(Path(os.fsdecode(named)).absolute().parent) if isinstance(named, str | bytes) else None
             quota = "the quota is used up" if getattr(one, "errno", None) == errno.EDQUOT else ""
             return _line(place or (places or [Path()])[0], size, quota)
-    if places and not _has_reason(error) and _free(places[0]) < max(size, LEAST):
+    # What NeMo had written to a temporary folder is gone by now.
+    least = max(size, LEAST) if any(WRITER.search(str(one)) for one in chain) else LEAST
+    if places and not _has_reason(error) and _free(places[0]) < least:
         said = (str(error).strip().splitlines() or [""])[-1]
         return _line(places[0], size, f"{type(error).__name__}: {said}")
     return None
 
 
 def written(arguments: Iterable[object]) -> list[Path]:
-    """Folders that a script may write to, by its arguments: those of paths that are no older files; and for temporary
-    files."""
+    """Folders that a script may write to: of those of its arguments that are no older files, and for temporary ones."""
     paths = [path for value in arguments for path in (value if isinstance(value, list) else [value])]
     found = [Path(os.environ.get("TMPDIR") or "/tmp")]
     for path in paths:
@@ -77,8 +83,7 @@ def written(arguments: Iterable[object]) -> list[Path]:
 
 
 def quiet_logs() -> None:
-    """Let a log file, of any library, miss lines while its disk is full, without a traceback for each: the terminal has
-    them."""
+    """Let log files, of any library, miss lines while their disk is full, without tracebacks: the terminal has them."""
 
     def handle_error(handler: logging.FileHandler, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):
