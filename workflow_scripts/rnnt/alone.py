@@ -39,11 +39,12 @@ def take(path: Path) -> TextIO | None:
 
 
 def write(file: TextIO, **about) -> None:
-    """Say in a lock's file who has it, and what else is to be told."""
-    file.seek(0)
-    file.truncate()
-    json.dump({"host": platform.node(), "pid": os.getpid(), **about}, file)
-    file.flush()
+    """Say in a lock's file who has it, and what else is to be told; on a full disk it is a lock without."""
+    with contextlib.suppress(OSError):
+        file.seek(0)
+        file.truncate()
+        json.dump({"host": platform.node(), "pid": os.getpid(), **about}, file)
+        file.flush()
 
 
 def read(path: Path) -> dict:
