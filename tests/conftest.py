@@ -217,11 +217,13 @@ def nemo_archive(path, tokenizer, outputs=None, kind="w", changes=None):
 
 def entries(utterances, case, workers, label, rules="auto", language="en", read_samples=False):
     """Manifest entries of a source's utterances, with a `fingerprint` where samples are read, and what cleaning did."""
-    from rnnt.data import manifests
+    from rnnt.data import fingerprints, manifests
 
-    listed, prints = manifests.listing(utterances, workers, label, read_samples)
-    found, cleaning = manifests.clean(listed, case, rules, language)
-    return [{**e, "fingerprint": f} for e, f in zip(found, prints, strict=True)] if prints else found, cleaning
+    prints = fingerprints.Prints(None) if read_samples else None
+    listed = list(manifests.listing(utterances, workers, label, None, prints))
+    found, cleaning = manifests.clean((entry for entry, _ in listed), case, rules, language)
+    marks = [{"fingerprint": prints[place or (0, 0)]} if read_samples else {} for _, place in listed]
+    return [{**entry, **mark} for entry, mark in zip(found, marks, strict=True)], cleaning
 
 
 def build_manifests(folder, splits, *options, output="manifests"):

@@ -2,11 +2,13 @@
 
 import json
 import os
+from itertools import chain, islice
 from pathlib import Path
 
 from rnnt import console, files
 from rnnt.data import audio, listings, manifests, transcripts
 from rnnt.errors import UserError
+from rnnt.streams import Rows
 
 # What is kept, and may be meant so.
 PROBLEMS = {
@@ -41,69 +43,83 @@ def parser():
 
 
 def main(args):
-    kept, dropped, cleaning, cases = [], {}, {}, {}
+    kept, dropped, cleaning, cases, folder = [], {}, {}, {}, args.output.parent
+    folder.mkdir(parents=True, exist_ok=True)
     for part in args.parts:
         entries, cleaned = read_part(part, args)
-        cases[part["label"]] = transcripts.case_of(entry.get("text", "") for entry in entries)
+        if args.split.startswith("test"):
+            lost, entries = {}, Rows(folder, entries)
+            manifests.keep_all(entries, args.split)
+        else:
+            limits = args.min_duration, args.max_duration
+            entries, lost = manifests.filter_for_training(entries, *limits, folder)
+            entries = Rows(folder, entries)
+        if args.case == "keep":
+            texts = (entry.get("text", "") for entry in chain(entries, *lost.values()))
+            cases[part["label"]] = transcripts.case_of(texts)
         for rule, did in cleaned.items():
             total = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
             total["utterances"] += did["utterances"]
             total["examples"] = (total["examples"] + did["examples"])[: manifests.EXAMPLES]
-        if args.split.startswith("test"):
-            lost = {}
-            entries = manifests.keep_all(entries, args.split)
-        else:
-            entries, lost = manifests.filter_for_training(entries, args.min_duration, args.max_duration)
         if "hours" in part:
-            entries, others = manifests.draw(entries, part["hours"], part["label"])
+            entries, others = manifests.draw(entries, part["hours"], part["label"], folder)
             lost[f"not drawn, {part['hours']:g} hours of {part['label']}"] = others
         for reason, rows in lost.items():
-            dropped.setdefault(reason, []).extend(rows)
+            dropped.setdefault(reason, []).append(rows)
         kept.append(entries)
-    found = sum(map(len, kept)) + sum(map(len, dropped.values()))
     weights = [part.get("weight") for part in args.parts]
     for entries, part in zip(kept, args.parts, strict=True):
         if not entries and (any(weights) or part.get("hours")):
             raise UserError(f"splits.{args.split}: {part['label']}: nothing is left of it to draw from")
-    if any(weights):
-        weigh(kept, args.parts, weights)
-    rows = sorted((entry for entries in kept for entry in entries), key=lambda entry: entry["id"])
-    dropped = {reason: sorted(lost, key=lambda entry: entry["id"]) for reason, lost in dropped.items()}
-    manifests.check_ids(rows)
-    summary = manifests.summary(rows, dropped, cleaning)
+    notes = weigh(kept, args.parts, weights) if any(weights) else [{}] * len(kept)
+    dropped = {reason: Rows(folder, manifests.merge(parts)) for reason, parts in dropped.items()}
+    summary = manifests.summary(manifests.check_ids(merged(kept, notes)), dropped, cleaning)
     if args.case == "keep":
         summary["case"] = cases
     console.log.info("%s: %s", args.split, describe(summary))
     warn(args.split, dropped, summary)
-    if not rows:
+    if not any(kept):
+        found = sum(map(len, dropped.values()))
         raise UserError(
             f"split {args.split}: nothing is left of {found} utterances ({describe(summary)}): look at the source's "
             "listing, filter.max_duration and text.rules"
         )
-    if args.split.startswith("test") and not any(entry["text"] for entry in rows):
-        raise UserError(f"split {args.split}: none of its {len(rows)} references has a word: there is nothing to score")
-    manifests.write(args.output, rows)
+    if args.split.startswith("test") and not any(entry["text"] for entry in chain(*kept)):
+        raise UserError(
+            f"split {args.split}: none of its {summary['utterances']} references has a word: there is nothing to score"
+        )
+    manifests.write(args.output, merged(kept, notes))
     files.write_json(args.summary, summary)
 
 
 def read_part(part, args):
-    """Cleaned entries of a split of a source, and what cleaning did."""
+    """Cleaned entries of a split of a source, one by one, and what cleaning did so far."""
     listing = listings.read(Path(part["listing"]))
     tell_unlisted(listing, args.split)
     rules = part.get("rules", "auto") if args.rules == "auto" else args.rules
     entries, cleaning = manifests.clean(listing.entries, args.case, rules, args.language, args.workers)
     if part.get("prefix"):
-        entries = [{**entry, "id": part["prefix"] + entry["id"]} for entry in entries]
+        entries = ({**entry, "id": part["prefix"] + entry["id"]} for entry in entries)
     return entries, cleaning
 
 
+def merged(kept, notes):
+    """The entries of all parts, each with what is to be noted in those of its part, sorted by id."""
+    return manifests.merge(map(noted, kept, notes))
+
+
+def noted(entries, note):
+    return ({**entry, **note} for entry in entries) if note else entries
+
+
 def weigh(kept, parts, weights):
-    """Note in the entries of which part they are, and how often an epoch has them."""
-    for entries, part, times in zip(kept, parts, manifests.weigh(list(zip(kept, weights, strict=True))), strict=True):
-        for entry in entries:
-            entry |= {"part": part["label"], "times": round(times, 6)}
+    """What to note in the entries of each part: which it is, and how often an epoch has them."""
+    notes = []
+    for part, times in zip(parts, manifests.weigh(list(zip(kept, weights, strict=True))), strict=True):
+        notes.append({"part": part["label"], "times": round(times, 6)})
         if times > 1:
             console.log.info("%s: an epoch has each utterance %.2f times, for its weight", part["label"], times)
+    return notes
 
 
 def tell_unlisted(listing, split):
@@ -123,11 +139,11 @@ def tell_unlisted(listing, split):
 def warn(split, dropped, summary):
     """A line for each file that can't be used, five of a reason, and one for each problem of the sound."""
     for reason, entries in dropped.items():
-        lost = [entry for entry in entries if "unreadable" in entry]
-        for entry in lost[:5]:
+        lost = (entry for entry in entries if "unreadable" in entry)
+        for entry in islice(lost, 5):
             console.log.warning("%s: dropped: %s", entry["origin"], entry["unreadable"])
-        if len(lost) > 5:
-            console.log.warning("%s: %d more are dropped: %s", split, len(lost) - 5, reason)
+        if more := sum(1 for _ in lost):
+            console.log.warning("%s: %d more are dropped: %s", split, more, reason)
     for problem, found in summary["sound"].items():
         more = ", ..." if found["utterances"] > len(found["examples"]) else ""
         console.log.warning(

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from rnnt.corpora import librispeech
-from rnnt.data import manifests
+from rnnt.data import fingerprints, manifests
 
 
 def main():
@@ -39,11 +39,13 @@ def main():
         for samples in (False, True):
             started = time.perf_counter()
             utterances = librispeech.utterances(source, "test-other", folder)
-            listed, _ = manifests.listing(utterances, options.workers, "", read_samples=samples)
-            found, _ = manifests.clean(listed, "lower", workers=options.workers)
+            prints = fingerprints.Prints(folder) if samples else None
+            listed = manifests.listing(utterances, options.workers, "", folder, prints)
+            found, _ = manifests.clean((entry for entry, _ in listed), "lower", workers=options.workers)
             manifests.write(folder / "manifest.jsonl", found)
             took[samples] = time.perf_counter() - started
         ours = took[False], (folder / "manifest.jsonl").stat().st_size
+        found = manifests.read(folder / "manifest.jsonl")
         seconds, size = map_decoded(found[: options.mapped], folder / "cache", options.workers)
         scale = options.utterances / options.mapped
         theirs = seconds * scale, size * scale

@@ -82,8 +82,8 @@ def prepare(folder, experiment, share, seed):
     kept = {}
     for split in ("train", "validation"):
         utterances = local.utterances(experiment["source"], split, folder)
-        found, _ = manifests.clean(manifests.listing(utterances, 1, split)[0], "lower")
-        kept[split], _ = manifests.filter_for_training(found, *limits)
+        found, _ = manifests.clean((entry for entry, _ in manifests.listing(utterances, 1, split)), "lower")
+        kept[split] = list(manifests.filter_for_training(found, *limits)[0])
     random, train = np.random.default_rng(seed), kept["train"]
     chosen = random.choice(len(train), round(share * len(train)), replace=False)
     texts = [train[index]["text"] for index in chosen]

@@ -98,7 +98,7 @@ def prepare(folder, utterances):
     source = {"corpus": "spoken_commands", "seed": 1, "utterances": {"train": utterances, "validation": 4, "test": 4}}
     synthetic.prepare(source, folder / "speech", 2, lambda iterable, *_, **__: iterable)
     utterances = local.utterances({"path": str(folder / "speech")}, "train", Path())
-    found, _ = manifests.clean(manifests.listing(utterances, 1, "train")[0], "lower")
+    found = list(manifests.clean((entry for entry, _ in manifests.listing(utterances, 1, "train")), "lower")[0])
     manifests.write(folder / "train.jsonl", found)
     tokenizers.write(folder / "tokenizer", tokenizers.train([row["text"] for row in found], 32))
     return folder / "train.jsonl", folder / "tokenizer"

@@ -75,8 +75,10 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write one JSON object a line, as they come, whole or not at all."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(encode(row) + "\n" for row in rows)
 
 
 def read_json(path: str | Path) -> dict:
@@ -119,15 +121,9 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
     With `as_written` a number is the text that stands there: 1.10 is not 1.1. Raises UserError naming file and line for
     what is no JSON (NaN, Infinity), a key given twice, half a character (a lone surrogate) and nesting without end.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path}: is UTF-16: convert it to UTF-8")
     numbers = {"parse_int": str, "parse_float": str} if as_written else {"parse_float": _finite}
     decoder = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_constant=_no_constant, **numbers)
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         where = f"{path}:{number}"
         try:
             text = line.decode("utf-8-sig").strip()
@@ -145,6 +141,18 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
         if not isinstance(row, dict):
             raise UserError(f"{where}: expected one JSON object a line, not {reprlib.repr(row)}")
         yield number, row
+
+
+def _lines(path: str | Path) -> Iterator[bytes]:
+    """The lines of a text file, which may end with a carriage return; UserError where it can't be read, or is UTF-16."""
+    try:
+        with open(path, "rb") as file:
+            if file.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise UserError(f"{path}: is UTF-16: convert it to UTF-8")
+            for line in file:
+                yield from line.splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _each_key_once(pairs: list[tuple[str, object]]) -> dict:

@@ -81,7 +81,12 @@ def _write_split(source: dict, split: str, folder: Path, progress, place: dict) 
         raise UserError(
             f"{source['name']}: column `{audio_column}` is no audio but {kind}: set source.audio_column"
         ) from None
-    rows = []
+    files.write_jsonl(folder / LISTING, _written(dataset, source, split, folder, progress))
+
+
+def _written(dataset, source: dict, split: str, folder: Path, progress) -> Iterator[dict]:
+    """The rows of a listing, each when its audio is written."""
+    audio_column, text_column, speaker_column = (source[f"{kind}_column"] for kind in ("audio", "text", "speaker"))
     for index, row in enumerate(progress(dataset, total=len(dataset), label=f"write {split}")):
         where = f"{source['name']}: split {split}, row {index} (from 0)"
         audio = row[audio_column]
@@ -89,10 +94,10 @@ def _write_split(source: dict, split: str, folder: Path, progress, place: dict) 
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_encoded(audio, audio_column, where))
-        rows.append({"file_name": name, "text": _value(dataset.features, row, text_column, where)})
+        entry = {"file_name": name, "text": _value(dataset.features, row, text_column, where)}
         if speaker_column:
-            rows[-1]["speaker"] = _value(dataset.features, row, speaker_column, where)
-    files.write_jsonl(folder / LISTING, rows)
+            entry["speaker"] = _value(dataset.features, row, speaker_column, where)
+        yield entry
 
 
 def _encoded(audio: dict | None, column: str, where: str) -> bytes:

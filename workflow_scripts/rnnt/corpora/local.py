@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
-import io
 import math
 import os
 import re
 import reprlib
 import unicodedata
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from rnnt import console, files
+from rnnt import console, files, streams
 from rnnt.corpora import MOST_SECONDS, Utterance
 from rnnt.errors import UserError
 
@@ -55,7 +56,7 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
         cure = "remove one" if other.parent == place else f"name {other.name} in `splits`, or the folder as {split}/"
         raise UserError(f"{place}: listed by {one} and by {other}: which is it? {cure}")
     if os.path.isfile(place):
-        return _distinct(_nemo_manifest(place))
+        return _distinct(_nemo_manifest(place), folder)
     if not os.path.isdir(place):
         hint = _hint(found) or _nearest(source["path"], split)
         raise UserError(f"{place}: neither a folder with {' or '.join(METADATA)} nor a NeMo manifest{hint}")
@@ -63,7 +64,7 @@ def utterances(source: dict, split: str, folder: Path) -> Iterator[Utterance]:
         raise UserError(f"{place}: no permission to read this folder")
     if not found or found[0].parent != place:
         raise UserError(f"{place}: holds no {' or '.join(METADATA)}{_hint(found)}")
-    return _distinct(_metadata(found[0]))
+    return _distinct(_metadata(found[0]), folder)
 
 
 def _nearest(path: str, split: str) -> str:
@@ -83,18 +84,26 @@ def listing(source: dict, split: str) -> Path | None:
 def unlisted(source: dict, split: str, listed: Iterable[str]) -> list[str]:
     """Audio files in the folder of a split, and below, that are none of `listed`; of a NeMo manifest none.
 
-    A folder below with a metadata file is a split of its own; what begins with a dot is hidden.
+    A folder below with a metadata file is a split of its own; what begins with a dot is hidden. `listed` is read twice.
     """
-    place, listed, found = str(Path(source["path"], split)), set(listed), []
+    place = str(Path(source["path"], split))
+    if not os.path.isdir(place):
+        return []
+    known, left = streams.hashes(listed), []
     for folder, below, names in os.walk(place):
         if folder != place and set(METADATA) & set(names):
             below.clear()
             continue
         below[:] = [name for name in below if not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in names if _is_audio(name) and not name.startswith(".")]
-    left = [path for path in found if path not in listed]
-    known = {_real(path) for path in listed} if left else set()  # by links, through .., in another normal form
+        found = (os.path.join(folder, name) for name in names if _is_audio(name) and not name.startswith("."))
+        left += [path for path in found if not _is_in(known, hash(path))]
+    known = set(map(_real, listed)) if left else set()  # by links, through .., in another normal form
     return sorted(path for path in left if _real(path) not in known)
+
+
+def _is_in(known: array, value: int) -> bool:
+    place = bisect_left(known, value)
+    return place < len(known) and known[place] == value
 
 
 def audio_below(folder: str, key: str) -> list[str]:
@@ -131,17 +140,32 @@ def _hint(found: list[Path]) -> str:
     return f": is {found[0].name} the listing? name it in `splits`" if found else ""
 
 
-def _distinct(found: Iterable[tuple[Utterance, str | None]]) -> Iterator[Utterance]:
-    """The utterances. Those whose id occurs twice get the long id that comes with each, where one does."""
-    found = list(found)
-    while True:
-        counts = Counter(utterance.id for utterance, _ in found)
-        short = [n for n, (utterance, long) in enumerate(found) if long not in (None, utterance.id)]
-        clashes = [n for n in short if counts[found[n][0].id] > 1]
+def _distinct(found: Iterable[tuple[Utterance, str | None]], folder: Path | None) -> Iterator[Utterance]:
+    """The utterances. Those whose id occurs twice get the long id that comes with each, where one does.
+
+    They are looked at for it before the first one is given, and put by in `folder`. An id is looked for by 8 bytes, and
+    compared where these are the same.
+    """
+    ids, rows = array("q"), streams.Rows(folder)
+    for utterance, long in found:
+        ids.append(hash(utterance.id))
+        rows.append((utterance, long))
+    changed: set[int] = set()  # places of those that have their long id
+
+    def utterances() -> Iterator[tuple[int, Utterance, str | None]]:
+        for n, (utterance, long) in enumerate(rows):
+            yield n, replace(utterance, id=long) if n in changed else utterance, None if n in changed else long
+
+    while twice := streams.repeated(ids):
+        alike = [(n, u.id, long) for n, u, long in utterances() if hash(u.id) in twice]
+        counts = Counter(id for _, id, _ in alike)
+        clashes = {n: long for n, id, long in alike if counts[id] > 1 and long not in (None, id)}
         if not clashes:
-            return (utterance for utterance, _ in found)
-        for n in clashes:
-            found[n] = replace(found[n][0], id=found[n][1]), found[n][1]
+            break
+        changed |= clashes.keys()
+        for n, long in clashes.items():
+            ids[n] = hash(long)
+    return (utterance for _, utterance, _ in utterances())
 
 
 def _metadata(path: Path) -> Iterator[tuple[Utterance, str]]:
@@ -223,28 +247,36 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Fields of each record that is not blank, and the line it begins in."""
+    _check_text(path)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader, line = csv.reader(file, strict=True, skipinitialspace=True), 1
+        try:
+            for fields in reader:
+                if reader.line_num > line and (name := _swallowed(fields, path.parent)):
+                    raise UserError(
+                        f"{path}:{line}: a field goes on over {name} in the lines after: is a quote left open?"
+                    )
+                if fields:
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{path}:{line}: {error}: is a quote left open?") from None
+
+
+def _check_text(path: Path) -> None:
+    """Raise UserError naming the line that is not UTF-8, or else the first that holds a NUL."""
+    null = None
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
+        with open(path, "rb") as file:
+            for line, data in enumerate(file, 1):
+                if "\0" in data.decode() and null is None:
+                    null = line
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+    except UnicodeDecodeError:
         raise UserError(f'{path}:{line}: not UTF-8: convert it, or save it as "CSV UTF-8"') from None
-    if "\0" in text:
-        raise UserError(
-            f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL character: is it UTF-16?"
-        )
-    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True), 1
-    try:
-        for fields in reader:
-            if reader.line_num > line and (name := _swallowed(fields, path.parent)):
-                raise UserError(f"{path}:{line}: a field goes on over {name} in the lines after: is a quote left open?")
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: {error}: is a quote left open?") from None
+    if null:
+        raise UserError(f"{path}:{null}: holds a NUL character: is it UTF-16?")
 
 
 def _swallowed(fields: list[str], folder: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,18 +97,18 @@ def root(folder: Path, archive: Archive, path: str | None) -> Path:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, blank ones left out. Raises UserError naming one that is no text."""
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+                except UnicodeDecodeError:
+                    raise UserError(f"{path}:{number}: not UTF-8: the file is damaged, or was converted") from None
+                if "\0" in text:
+                    raise UserError(f"{path}:{number}: holds a NUL character: the file is damaged, or was converted")
+                if text.strip():
+                    yield number, text
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8").strip("\r")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}:{number}: not UTF-8: the file is damaged, or was converted") from None
-        if "\0" in text:
-            raise UserError(f"{path}:{number}: holds a NUL character: the file is damaged, or was converted")
-        if text.strip():
-            yield number, text
 
 
 def seconds(start: str, end: str, where: str) -> tuple[float, float]:

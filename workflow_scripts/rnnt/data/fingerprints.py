@@ -8,7 +8,9 @@ has similar bits where it is short, and another waveform.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,27 @@ def fingerprint(samples: np.ndarray) -> np.ndarray:
     across = energy[:, :-1] - energy[:, 1:]
     bits = across[LAG:] > across[:-LAG]
     return np.packbits(bits, axis=1).view(">u4").ravel().astype(np.uint32)
+
+
+class Prints:
+    """Fingerprints on disk, in the order in which they came, in a file without a name in `folder`."""
+
+    def __init__(self, folder: str | Path | None):
+        self.file, self.end = tempfile.TemporaryFile(dir=folder), 0
+
+    def append(self, frames: np.ndarray) -> tuple[int, int]:
+        """Put a fingerprint behind the others; its place, by which it is found again."""
+        place = self.end, len(frames)
+        self.file.seek(4 * self.end)
+        self.file.write(frames.astype(np.uint32).tobytes())
+        self.end += len(frames)
+        return place
+
+    def __getitem__(self, place: tuple[int, int]) -> np.ndarray:
+        """uint32 [frames]."""
+        start, length = place
+        self.file.seek(4 * start)
+        return np.frombuffer(self.file.read(4 * length), np.uint32)
 
 
 class Index(NamedTuple):

@@ -11,19 +11,19 @@ import heapq
 import os
 import random
 import reprlib
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from itertools import pairwise
-from multiprocessing import get_context
+from itertools import chain, compress, groupby, islice, tee
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from rnnt import files
+from rnnt import files, streams
 from rnnt.console import progress
 from rnnt.corpora import MOST_SECONDS, Utterance
-from rnnt.data import audio, transcripts
+from rnnt.data import audio, fingerprints, transcripts
 from rnnt.errors import UserError
 
 EXAMPLES = 3  # of each cleaning rule, in summary.json
@@ -31,79 +31,100 @@ LISTED = 10  # ids of each problem of the sound, in summary.json
 UNSTATED = "length not stated"
 NOT_WRITTEN = ("problems", "rules", "origin")  # of an entry: for summary.json, for its cleaning, for messages
 MANY = 20_000  # texts from which on processes are worth their start
+NEEDED = (("id", str), ("audio_filepath", str), ("duration", int | float), ("text", str))  # in a manifest
 
 
 def listing(
-    utterances: Iterable[Utterance], workers: int, label: str, read_samples: bool = False
-) -> tuple[list[dict], list[np.ndarray]]:
+    utterances: Iterable[Utterance],
+    workers: int,
+    label: str,
+    folder: Path | None = None,
+    prints: fingerprints.Prints | None = None,
+) -> Iterator[tuple[dict, tuple[int, int] | None]]:
     """An entry for each utterance, sorted by id, with `duration` from the audio's header and `text` as delivered.
 
-    `rules` are those of its corpus, `origin` the line that lists it. `read_samples` decodes every file once, whole. An
-    entry then has `problems` where there are some (`audio.listen`, and UNSTATED), and the second value is a fingerprint
-    for each entry, empty for what can't be read; without samples there is none. One whose audio can't be read has
-    `unreadable` (what is wrong) and no `duration`, and `reason` where that is known better; nothing is dropped yet.
-    Raises UserError when a file is missing or an id occurs twice.
+    `rules` are those of its corpus, `origin` the line that lists it. With `prints` every file is decoded once, whole: an
+    entry then has `problems` where there are some (`audio.listen`, and UNSTATED), and beside it is the place of its
+    fingerprint in `prints`, None for what can't be read. One whose audio can't be read has `unreadable` (what is wrong)
+    and no `duration`, and `reason` where that is known better; nothing is dropped yet.
+    What memory does not hold is put by in `folder`. Raises UserError when a file is missing or an id occurs twice.
     """
-    utterances = list(utterances)
-    origins: dict[str, str] = {}
-    by_file: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        if utterance.id in origins:
-            raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
-        origins[utterance.id] = utterance.origin
-        by_file.setdefault(utterance.audio_filepath, []).append(utterance)
-    measure = functools.partial(_of_file, read_samples=read_samples)
-    if workers == 1 or len(by_file) < 32:
-        found = list(progress(map(measure, by_file.values()), len(by_file), label, "files"))
+    listed, count = _by_file(utterances, folder)
+    measure = functools.partial(_of_file, read_samples=prints is not None)
+    same = (list(found) for _, found in groupby(listed, attrgetter("audio_filepath")))
+    if workers == 1 or count < 32:
+        measured = map(measure, same)
     else:
-        chunk = min(64, 1 + len(by_file) // (8 * workers))
-        try:
-            with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-                done = pool.map(measure, by_file.values(), chunksize=chunk)
-                found = list(progress(done, len(by_file), label, "files"))
-        except BrokenProcessPool:
-            raise UserError(
-                f"{label}: a process was killed: is the memory used up, or a file so damaged that its decoder crashes?"
-            ) from None
-    found = sorted((pair for file in found for pair in file), key=lambda pair: pair[0]["id"])
-    for entry, _ in found:
+        measured = streams.by_processes(measure, same, workers, min(64, 1 + count // (8 * workers)))
+    found = (
+        (entry, None if prints is None or mark is None else prints.append(mark))
+        for file in progress(measured, count, label, "files")
+        for entry, mark in file
+    )
+    try:
+        found = streams.in_order(found, lambda pair: pair[0]["id"], folder)
+    except BrokenProcessPool:
+        raise UserError(
+            f"{label}: a process was killed: is the memory used up, or a file so damaged that its decoder crashes?"
+        ) from None
+    for entry, place in found:
         if entry.get("missing"):
             raise UserError(f"{entry['origin']}: {entry['missing']}")
-    silent = np.zeros(0, np.uint32)
-    prints = [silent if mark is None else mark for _, mark in found] if read_samples else []
-    return [entry for entry, _ in found], prints
+        yield entry, place
+
+
+def _by_file(utterances: Iterable[Utterance], folder: Path | None) -> tuple[Iterator[Utterance], int]:
+    """The utterances sorted by file, and the number of files. Raises UserError when an id occurs twice."""
+    ids, paths, listed = array("q"), array("q"), streams.Rows(folder)
+    for utterance in utterances:
+        ids.append(hash(utterance.id))
+        paths.append(hash(utterance.audio_filepath))
+        listed.append(utterance)
+    if twice := streams.repeated(ids):
+        origins: dict[str, str] = {}
+        for utterance in listed:
+            if hash(utterance.id) in twice:
+                if utterance.id in origins:
+                    raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
+                origins[utterance.id] = utterance.origin
+    return streams.in_order(listed, attrgetter("audio_filepath"), folder), len(np.unique(paths))
 
 
 def clean(
-    found: list[dict], case: str, rules: str = "auto", language: str = "en", workers: int = 1
-) -> tuple[list[dict], dict]:
-    """The entries of a listing with cleaned `text`, and what the cleaning did.
+    found: Iterable[dict], case: str, rules: str = "auto", language: str = "en", workers: int = 1
+) -> tuple[Iterator[dict], dict]:
+    """The entries of a listing with cleaned `text`, and what the cleaning did, which grows as they are taken.
 
     `rules` names the cleaning rules, `auto` takes those of the entry; `language` (BCP 47) says how lower case is made.
     What it did is, by rule, the number of utterances it changed and some examples, each the text before and after all
     cleaning.
     """
-    apply = functools.partial(_clean, case=case, rules=rules, language=language)
-    if workers == 1 or len(found) < MANY:
-        done = list(map(apply, found))
-    else:
-        with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-            done = list(pool.map(apply, found, chunksize=1000))
     cleaning: dict[str, dict] = {}
-    for before, (after, fired) in zip(found, done, strict=True):
+    return _cleaned(iter(found), cleaning, case, rules, language, workers), cleaning
+
+
+def _cleaned(
+    found: Iterator[dict], cleaning: dict[str, dict], case: str, rules: str, language: str, workers: int
+) -> Iterator[dict]:
+    first = list(islice(found, MANY))
+    many = workers > 1 and len(first) == MANY
+    before, texts = tee(chain(first, found))
+    texts = ((entry.get("text"), entry.get("rules") if rules == "auto" else rules) for entry in texts)
+    apply = functools.partial(_clean, case=case, language=language)
+    after = streams.by_processes(apply, texts, workers, 1000) if many else map(apply, texts)
+    del first
+    for entry, (text, fired) in zip(before, after, strict=True):
         for rule in fired:
             did = cleaning.setdefault(rule, {"utterances": 0, "examples": []})
             did["utterances"] += 1
             if len(did["examples"]) < EXAMPLES:
-                did["examples"].append([before["text"], after["text"]])
-    return [entry for entry, _ in done], cleaning
+                did["examples"].append([entry["text"], text])
+        yield entry if text is None else {**entry, "text": text}
 
 
-def _clean(entry: dict, case: str, rules: str, language: str) -> tuple[dict, list[str]]:
-    if "unreadable" in entry:
-        return entry, []
-    text, fired = transcripts.clean(entry["text"], case, entry["rules"] if rules == "auto" else rules, language)
-    return {**entry, "text": text}, fired
+def _clean(delivered: tuple[str | None, str | None], case: str, language: str) -> tuple[str | None, list[str]]:
+    text, rules = delivered  # none where the audio can't be read
+    return (None, []) if text is None else transcripts.clean(text, case, rules, language)
 
 
 def _of_file(utterances: list[Utterance], read_samples: bool) -> list[tuple[dict, np.ndarray | None]]:
@@ -173,61 +194,78 @@ def _missing(path: str) -> str:
     return f"not a file: {path}"
 
 
-def keep_all(found: list[dict], split: str) -> list[dict]:
-    """A test split, whole. Raises UserError when an utterance can't be read: it would be missing from the score."""
-    lost = [entry for entry in found if "unreadable" in entry]
-    if lost:
+def keep_all(found: Collection[dict], split: str) -> None:
+    """See that a test split is whole. Raises UserError when an utterance can't be read: the score would lack it."""
+    lost = (entry for entry in found if "unreadable" in entry)
+    if first := next(lost, None):
         raise UserError(
-            f"{lost[0]['origin']}: {lost[0]['unreadable']}; {len(lost)} of {len(found)} utterances of {split} would be "
-            "missing from the score: mend the files, or take them and their rows out of the test set"
+            f"{first['origin']}: {first['unreadable']}; {1 + sum(1 for _ in lost)} of {len(found)} utterances of "
+            f"{split} would be missing from the score: mend the files, or take them and their rows out of the test set"
         )
-    return found
 
 
 def filter_for_training(
-    found: list[dict], min_duration: float, max_duration: float
-) -> tuple[list[dict], dict[str, list[dict]]]:
-    """Split entries into those to train or validate on and those dropped, by reason. Durations in seconds."""
-    kept, dropped = [], {}
+    found: Iterable[dict], min_duration: float, max_duration: float, folder: Path | None = None
+) -> tuple[Iterator[dict], dict[str, streams.Rows]]:
+    """The entries to train or validate on, and those dropped by reason, which grow as the others are taken.
+
+    Durations are in seconds; what memory does not hold is put by in `folder`.
+    """
+    dropped: dict[str, streams.Rows] = {}
+    return _filtered(found, dropped, min_duration, max_duration, folder), dropped
+
+
+def _filtered(
+    found: Iterable[dict],
+    dropped: dict[str, streams.Rows],
+    min_duration: float,
+    max_duration: float,
+    folder: Path | None,
+) -> Iterator[dict]:
     for entry in found:
         reason = _reason_to_drop(entry, min_duration, max_duration)
         if reason is None:
-            kept.append(entry)
+            yield entry
         else:
-            dropped.setdefault(reason, []).append(entry)
-    return kept, dropped
+            dropped.setdefault(reason, streams.Rows(folder)).append(entry)
 
 
-def draw(kept: list[dict], hours: float, label: str) -> tuple[list[dict], list[dict]]:
+def draw(
+    kept: Iterable[dict], hours: float, label: str, folder: Path | None = None
+) -> tuple[streams.Rows, streams.Rows]:
     """At most so many hours of a split, and the entries that are left out, both in their order.
 
     Without replacement, and the same each time. Speakers take turns, so that each has about as much of the share as
-    another, as far as it has that much. Raises UserError when the split is shorter.
+    another, as far as it has that much. What memory does not hold is put by in `folder`. Raises UserError when the split
+    is shorter.
     """
-    have = sum(entry["duration"] for entry in kept)
+    durations, by_speaker = array("d"), {}
+    for place, entry in enumerate(kept):
+        durations.append(entry["duration"])
+        by_speaker.setdefault(entry.get("speaker", ""), array("I")).append(place)
+    have = sum(durations)
     if hours * 3600 > have:
         raise UserError(
             f"{label}: {hours:g} hours are asked for, and it has {have / 3600:.2f} (after the filter): ask for less, "
             "or for all of it by its name alone"
         )
     rng = random.Random(label)
-    by_speaker: dict[str, list[dict]] = {}
-    for entry in kept:
-        by_speaker.setdefault(entry.get("speaker", ""), []).append(entry)
     # The next is of the speaker who has the least so far.
-    turns = [(0.0, rng.random(), rng.sample(entries, len(entries))) for _, entries in sorted(by_speaker.items())]
+    turns = [
+        (0.0, rng.random(), array("I", rng.sample(places, len(places)))) for _, places in sorted(by_speaker.items())
+    ]
     heapq.heapify(turns)
-    drawn, seconds = set(), 0.0
+    drawn, seconds = np.zeros(len(durations), bool), 0.0
     while turns:
-        taken, order, entries = heapq.heappop(turns)
-        entry = entries.pop()
-        if seconds + entry["duration"] > hours * 3600:
+        taken, order, places = heapq.heappop(turns)
+        place = places.pop()
+        if seconds + durations[place] > hours * 3600:
             break
-        drawn.add(entry["id"])
-        seconds += entry["duration"]
-        if entries:
-            heapq.heappush(turns, (taken + entry["duration"], order, entries))
-    return [e for e in kept if e["id"] in drawn], [e for e in kept if e["id"] not in drawn]
+        drawn[place] = True
+        seconds += durations[place]
+        if places:
+            heapq.heappush(turns, (taken + durations[place], order, places))
+    return streams.Rows(folder, compress(kept, drawn)), streams.Rows(folder, compress(kept, ~drawn))
 
 
 def weigh(parts: list[tuple[list[dict], float | None]]) -> list[float]:
@@ -257,52 +295,70 @@ def _reason_to_drop(entry: dict, min_duration: float, max_duration: float) -> st
     return None
 
 
-def check_ids(rows: list[dict]) -> None:
-    """Raise UserError when two utterances, of rows sorted by id, have one id."""
-    for one, other in pairwise(rows):
-        if one["id"] == other["id"]:
+def merge(parts: Iterable[Iterable[dict]]) -> Iterator[dict]:
+    """The entries of several parts, each sorted by id, sorted by id."""
+    return heapq.merge(*parts, key=itemgetter("id"))
+
+
+def check_ids(rows: Iterable[dict]) -> Iterator[dict]:
+    """The rows, which are sorted by id. Raises UserError when two have one id."""
+    before: dict = {}
+    for row in rows:
+        if row["id"] == before.get("id"):
             raise UserError(
-                f"{other.get('origin')}: id {other['id']} occurs before, in {one.get('origin')}: rename a split"
+                f"{row.get('origin')}: id {row['id']} occurs before, in {before.get('origin')}: rename a split"
             )
+        yield row
+        before = row
 
 
-def summary(kept: list[dict], dropped: dict[str, list[dict]], cleaning: dict) -> dict:
+def summary(kept: Iterable[dict], dropped: dict[str, Iterable[dict]], cleaning: dict) -> dict:
     """Utterances and hours, kept and dropped by reason (the hours of unreadable audio are not known: 0); cleaning.
 
     `sound`: how many of those that are kept have which problem, and which; empty where their samples were not read.
     """
-    sound: dict[str, list[str]] = {}
-    for entry in kept:
-        for problem in entry.get("problems", []):
-            sound.setdefault(problem, []).append(entry["id"])
+    sound: dict[str, dict] = {}
     return {
-        **_size(kept),
+        **_size(_listened(kept, sound)),
         "dropped": {reason: _size(rows) for reason, rows in sorted(dropped.items())},
-        "sound": {name: {"utterances": len(ids), "examples": ids[:LISTED]} for name, ids in sorted(sound.items())},
+        "sound": dict(sorted(sound.items())),
         "cleaning": cleaning,
     }
 
 
-def _size(rows: list[dict]) -> dict:
-    seconds = sum(row.get("duration", 0.0) for row in rows)
-    return {"utterances": len(rows), "hours": round(seconds / 3600, 4)}
+def _listened(kept: Iterable[dict], sound: dict[str, dict]) -> Iterator[dict]:
+    for entry in kept:
+        for problem in entry.get("problems", []):
+            found = sound.setdefault(problem, {"utterances": 0, "examples": []})
+            found["utterances"] += 1
+            if len(found["examples"]) < LISTED:
+                found["examples"].append(entry["id"])
+        yield entry
 
 
-def write(path: str | Path, kept: list[dict]) -> None:
+def _size(rows: Iterable[dict]) -> dict:
+    seconds = array("d", (row.get("duration", 0.0) for row in rows))
+    return {"utterances": len(seconds), "hours": round(sum(seconds) / 3600, 4)}
+
+
+def write(path: str | Path, kept: Iterable[dict]) -> None:
     """Write a manifest, without what is NOT_WRITTEN."""
     files.write_jsonl(path, ({key: value for key, value in entry.items() if key not in NOT_WRITTEN} for entry in kept))
 
 
 def read(path: str | Path) -> list[dict]:
     """Read a manifest. Raises UserError naming the line that lacks a needed key."""
-    rows = []
+    return list(rows(path))
+
+
+def rows(path: str | Path) -> Iterator[dict]:
+    """The rows of a manifest one by one. Raises UserError naming the line that lacks a needed key."""
     for number, row in files.numbered_jsonl(path):
-        for key, kind in (("id", str), ("audio_filepath", str), ("duration", int | float), ("text", str)):
+        for key, kind in NEEDED:
             if key not in row:
                 raise UserError(f"{path}:{number}: no `{key}`: not a manifest of this pipeline")
             if not isinstance(row[key], kind) or (key == "duration" and not 0 < row[key] <= MOST_SECONDS):
                 raise UserError(
                     f"{path}:{number}: `{key}` is {reprlib.repr(row[key])}: not a manifest of this pipeline"
                 )
-        rows.append(row)
-    return rows
+        yield row

@@ -1,0 +1,132 @@
+"""More rows than memory holds: put by on disk, sorted in runs, worked on by several processes.
+
+What is put by lies in files without a name, which are gone with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+import tempfile
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+RUN = 30_000  # rows that are in memory
+TOGETHER = 100  # rows that are read back at once
+
+
+class Rows:
+    """Rows in the order in which they came, to be read as often as wanted; the first RUN of them stay in memory."""
+
+    def __init__(self, folder: str | Path | None, rows: Iterable = ()):
+        """`folder` is where they are put by, None: where temporary files are."""
+        self.folder, self.file, self.places, self.held, self.count = folder, None, [], [], 0
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: object) -> None:
+        """Put a row behind the others."""
+        if len(self.held) == RUN:
+            self._put_by()
+        self.held.append(row)
+        self.count += 1
+
+    def _put_by(self) -> None:
+        """Write what is held as a run."""
+        if self.file is None:
+            self.file = tempfile.TemporaryFile(dir=self.folder)
+        start = self.file.seek(0, 2)
+        for part in batched(self.held, TOGETHER):
+            pickle.dump(part, self.file, pickle.HIGHEST_PROTOCOL)
+        self.places.append((start, self.file.tell()))
+        self.held = []
+
+    def run(self, place: tuple[int, int]) -> Iterator:
+        """The rows of a run."""
+        position, end = place
+        while position < end:
+            self.file.seek(position)
+            part = pickle.load(self.file)
+            position = self.file.tell()
+            yield from part
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator:
+        for place in self.places:
+            yield from self.run(place)
+        yield from self.held
+
+
+class _Sorted(Rows):
+    """Rows of which each run is sorted."""
+
+    def __init__(self, folder: str | Path | None, key: Callable):
+        super().__init__(folder)
+        self.key = key
+
+    def _put_by(self) -> None:
+        self.held.sort(key=self.key)
+        super()._put_by()
+
+
+def in_order(rows: Iterable, key: Callable, folder: str | Path | None) -> Iterator:
+    """The rows as `sorted(rows, key=key)` has them, in the memory of RUN of them; `folder`: where they are put by.
+
+    All are taken when the first one is asked for.
+    """
+    found = _Sorted(folder, key)
+    for row in rows:
+        found.append(row)
+    found.held.sort(key=key)
+    return heapq.merge(*map(found.run, found.places), found.held, key=key)
+
+
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last of what is left."""
+    items = iter(items)
+    while found := list(islice(items, size)):
+        yield found
+
+
+def by_processes(call: Callable, items: Iterable, workers: int, together: int) -> Iterator:
+    """`map(call, items)` by so many forked processes, `together` items at a time; a few are under way at once.
+
+    Raises what `call` raises, and BrokenProcessPool where a process dies.
+    """
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        waiting: deque = deque()
+        try:
+            for part in batched(items, together):
+                waiting.append(pool.submit(_each, call, part))
+                if len(waiting) > 3 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _each(call: Callable, items: list) -> list:
+    return [call(item) for item in items]
+
+
+def repeated(hashes: array) -> set[int]:
+    """The numbers, of an array of 8 bytes each, that are in it more than once."""
+    import numpy as np  # not above: the Snakefile has Snakemake's packages alone
+
+    found = np.sort(np.frombuffer(hashes, np.int64))
+    return set(found[1:][found[1:] == found[:-1]].tolist())
+
+
+def hashes(values: Iterable[str]) -> array:
+    """The hash of each in this process, 8 bytes, sorted."""
+    import numpy as np
+
+    return array("q", np.sort(np.fromiter(map(hash, values), np.int64)).tobytes())
