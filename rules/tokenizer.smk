@@ -33,6 +33,7 @@ rule build_tokenizer:
         "../envs/light.yaml"
     params:
         vocab_size=lambda w: section(w.dataset, "tokenizer")["vocab_size"],
+        sample=lambda w: section(w.dataset, "tokenizer")["sample"],
         base_model=lambda w, input: option("base-model", nemo_file(input.base_model)),
         take_from=lambda w, input: option("take-from", nemo_file(input.take_from)),
         extension=lambda w: "--extend" if section(w.dataset, "tokenizer")["source"] == "extend" else "",
@@ -42,6 +43,7 @@ rule build_tokenizer:
         folder=lambda w, output: Path(output.model).parent,
     shell:
         "python {input.script} --manifest {input.manifest:q} --vocab-size {params.vocab_size}"
+        " --sample {params.sample}"
         " {params.base_model} {params.take_from} {params.extension} {params.language} --case {params.case}"
         " {params.reinitialize}"
         " --label {wildcards.dataset} --log {log:q} --output {params.folder:q}"

@@ -6,12 +6,16 @@ from pathlib import Path
 from rnnt import console
 from rnnt.data import manifests, tokenizers
 from rnnt.errors import UserError
+from rnnt.streams import Rows
+
+READ = ("id", "text", "duration")  # of a row
 
 
 def parser():
     p = console.parser(__doc__)
     p.add_argument("--manifest", type=Path, required=True, help="training manifest")
     p.add_argument("--vocab-size", type=int, required=True, help="tokens to train, the unknown token among them")
+    p.add_argument("--sample", type=int, default=3_000_000, help="utterances to train it on, at most")
     p.add_argument("--take-from", type=Path, help=".nemo file whose tokenizer to take instead of training one")
     p.add_argument("--extend", action="store_true", help="add the characters of the text that no token has")
     p.add_argument("--language", help="of the text, BCP 47, for a model's tokenizer of several; default: its first")
@@ -23,15 +27,15 @@ def parser():
 
 
 def main(args):
-    rows = manifests.read(args.manifest)
-    texts = [row["text"] for row in rows]
+    args.output.mkdir(parents=True, exist_ok=True)
+    rows = Rows(args.output, ({key: row[key] for key in READ} for row in manifests.rows(args.manifest)))
     if args.take_from:
         model = tokenizers.from_nemo(args.take_from, args.language)
     else:
-        model = tokenizers.train(texts, args.vocab_size)
+        model = tokenizers.train(tokenizers.sample(rows, args.sample), args.vocab_size)
     if args.extend:
         tokenizers.check_extensible(args.take_from)
-        model, added = tokenizers.extend(model, texts)
+        model, added = tokenizers.extend(model, (row["text"] for row in rows))
         if added:
             console.log.info("%d tokens added behind those of the model, for %r", len(added), added)
         else:

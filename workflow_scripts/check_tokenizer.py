@@ -17,7 +17,7 @@ def parser():
 
 
 def main(args):
-    splits = {path.stem: manifests.read(path) for path in args.manifests}
+    splits = {path.stem: manifests.rows(path) for path in args.manifests}
     base = tokenizers.load(tokenizers.from_nemo(args.base_model, args.language)) if args.base_model else None
     outputs = tokenizers.joint_outputs(args.base_model) if args.base_model else None
     report = tokenizers.check(tokenizers.load(args.tokenizer.read_bytes()), splits, base, outputs)

@@ -1,6 +1,8 @@
 """Find the recordings, texts and speakers that splits share; a recording that is tested on must not be learned."""
 
+import heapq
 import json
+from operator import itemgetter
 from pathlib import Path
 
 from rnnt import console, files
@@ -29,8 +31,9 @@ def main(args):
         files.write_json(args.summary, summaries)
         if line := describe_cases(summaries):
             console.log.warning("%s", line)
+    args.overlap.parent.mkdir(parents=True, exist_ok=True)
     splits = {name: entries(Path(split["manifest"]), split["parts"]) for name, split in args.splits.items()}
-    found = overlap.find(splits)
+    found = overlap.find(splits, args.overlap.parent)
     files.write_json(args.overlap, found)
     for line in overlap.describe(found):
         console.log.warning("%s", line)
@@ -49,13 +52,24 @@ def main(args):
 
 
 def entries(manifest, parts):
-    """The entries of a manifest, with their fingerprints where the audio was listened to."""
-    prints = {}
-    for part in parts:
-        found = listings.fingerprints(Path(part["listing"]))
-        prints |= {part["prefix"] + name: frames for name, frames in found.items()}
-    rows = manifests.read(manifest)
-    return [{**row, "fingerprint": prints[row["id"]]} if row["id"] in prints else row for row in rows]
+    """The entries of a manifest one by one, with their fingerprints where the audio was listened to."""
+    found = [prefixed(listings.fingerprints(Path(part["listing"])), part["prefix"]) for part in parts]
+    prints = heapq.merge(*found, key=itemgetter(0))  # as the manifest, sorted by id
+    name, frames = next(prints, (None, None))
+    before = ""
+    for row in manifests.rows(manifest):
+        if row["id"] < before:
+            raise UserError(f"{manifest}: {row['id']} follows {before}: not a manifest of this pipeline, sorted by id")
+        before = row["id"]
+        while name is not None and name < row["id"]:
+            name, frames = next(prints, (None, None))
+        yield {**row, "fingerprint": frames} if name == row["id"] else row
+    for _ in prints:  # to the end, where what is damaged or of another listing shows
+        pass
+
+
+def prefixed(prints, prefix):
+    return ((prefix + name, frames) for name, frames in prints)
 
 
 def describe_cases(summaries):

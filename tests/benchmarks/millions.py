@@ -4,13 +4,13 @@
 
 A local corpus is made in a temporary folder (--folder: where): a NeMo manifest of so many utterances in no order, each
 with a file of its own (--distinct files of noise, hard-linked under many names) and a text of words drawn by Zipf's
-law, and a test split of a hundredth of it. Then the pipeline's scripts run one after the other, each in a process of its own,
-with two workers: list_split (headers alone), build_manifest, compare_splits; build_tokenizer and check_tokenizer; what
-train_leg does up to the first batch of its sampler, without a model; and what the report computes of the hypotheses of
-a test split, as many as there are training utterances. Given for each: wall time, CPU time (user and system, of all
-processes), and the peak of the memory of the process and its children, summed every 0.1 s: resident (RSS, where pages
-that a fork shares count for each process) and proportional (PSS, where they count once). --scripts may be another
-version's.
+law, and a test split of a hundredth of it. Then the pipeline's scripts run one after the other, each in a process of
+its own, with two workers: list_split (headers alone), build_manifest, compare_splits; build_tokenizer and
+check_tokenizer; what train_leg does up to the first batch of its sampler, without a model; and what the report computes
+of the hypotheses of a test split, as many as there are training utterances. Given for each: wall time, CPU time (user
+and system, of all processes), and the peak of the memory of the process and its children, summed every 0.1 s: resident
+(RSS, where pages that a fork shares count for each process) and proportional (PSS, where they count once). --scripts
+may be another version's.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import os
 import random
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -117,8 +116,8 @@ def build(folder, scripts):
     for split in ("train", "test"):
         listed = folder / "listings" / split
         yield script(
-            scripts, "list_split", "--corpus", folder / "corpus.json", "--split", split, "--headers-only", "--workers", 2,
-            "--output", listed,
+            scripts, "list_split", "--corpus", folder / "corpus.json", "--split", split, "--headers-only",
+            "--workers", 2, "--output", listed,
         )  # fmt: skip
         parts = [{"label": split, "listing": str(listed), "prefix": ""}]
         paths = "--output", folder / f"manifests/{split}.jsonl", "--summary", folder / f"manifests/{split}.json"

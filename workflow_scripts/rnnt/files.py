@@ -144,7 +144,7 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
 
 
 def _lines(path: str | Path) -> Iterator[bytes]:
-    """The lines of a text file, which may end with a carriage return; UserError where it can't be read, or is UTF-16."""
+    """The lines of a text file, as bytes.splitlines has them. Raises UserError for what can't be read, or is UTF-16."""
     try:
         with open(path, "rb") as file:
             if file.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import IO
 
 RUN = 30_000  # rows that are in memory
 TOGETHER = 100  # rows that are read back at once
@@ -39,7 +40,7 @@ class Rows:
     def _put_by(self) -> None:
         """Write what is held as a run."""
         if self.file is None:
-            self.file = tempfile.TemporaryFile(dir=self.folder)
+            self.file = unnamed(self.folder)
         start = self.file.seek(0, 2)
         for part in batched(self.held, TOGETHER):
             pickle.dump(part, self.file, pickle.HIGHEST_PROTOCOL)
@@ -86,6 +87,11 @@ def in_order(rows: Iterable, key: Callable, folder: str | Path | None) -> Iterat
         found.append(row)
     found.held.sort(key=key)
     return heapq.merge(*map(found.run, found.places), found.held, key=key)
+
+
+def unnamed(folder: str | Path | None) -> IO[bytes]:
+    """A file without a name in a folder, None: where temporary files are."""
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -100,6 +100,21 @@ def test_another_tokenizer_on_old_decoder_weights_is_refused(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_tokenizer_of_a_sample_is_the_same_each_time_and_knows_every_character(tmp_path):
+    texts = [*TEXTS, "größe", *TEXTS, "größe"]
+    assert list(tokenizers.sample(rows(*texts), len(texts))) == texts
+    drawn = list(tokenizers.sample(rows(*texts), 30))
+    assert drawn == list(tokenizers.sample(rows(*texts), 30)) and drawn.count("größe") == 1
+    assert 31 <= len(drawn) <= 31 + 15 and all(any(c in text for text in drawn) for c in set("".join(texts)))
+    place = iter(texts)
+    assert all(text in place for text in drawn), "in their order"
+    done = build(tmp_path, texts, ["one"], "--vocab-size", 32, "--sample", 30)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tokenizer/tokenizer.model").read_bytes() == tokenizers.train(drawn, 32)
+    report = json.loads((tmp_path / "tokenizer/check.json").read_text())["splits"]["train"]
+    assert (report["utterances"], report["unknown_tokens"]) == (len(texts), 0), "all of them are checked"
+
+
 def test_a_pretrained_model_s_own_tokenizer_is_taken_byte_for_byte(tmp_path):
     own = tokenizers.train(TEXTS, 50)
     base = nemo_archive(tmp_path / "base.nemo", own)

@@ -249,6 +249,16 @@ def test_one_utterance_and_nothing_but_the_obligatory_files_make_a_page(results)
     assert {path.stem for path in (results / "figures").iterdir()} == {"wer", "wer_against_rtfx"}
 
 
+def test_of_a_large_split_a_sample_is_aligned_and_the_page_says_so(results, monkeypatch):
+    assert "drawn at random" not in make(results)
+    monkeypatch.setattr(page, "ALIGNED", 4)
+    made = make(results)
+    assert made.count("Of 4 of its 6 utterances, drawn at random.") == 3 and "6 utterances.</p>" in made
+    entries, count = page.sample(results / "speech/evaluation/leg_2/beam/test.jsonl")
+    ids = [entry["id"] for entry in entries]
+    assert (len(ids), count) == (4, 6) and ids == sorted(ids)
+
+
 def test_of_thousands_of_speakers_the_worst_are_shown():
     rows = [
         {"id": str(n), "text": "a b c d", "pred_text": "a b c d" if n < 2900 else "a b", "duration": 1.0, "speaker": n}

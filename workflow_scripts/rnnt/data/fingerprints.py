@@ -8,8 +8,8 @@ has similar bits where it is short, and another waveform.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 import soxr
+
+from rnnt import streams
 
 RATE = 5000  # Hz, of what is looked at
 WINDOW = 1024  # samples: 0.2 s
@@ -26,6 +28,8 @@ LAG = 5  # frames between those that are compared: 0.1 s
 BITS = 32
 SKETCH = 64  # frames by which an utterance is looked up
 COMMON = 50  # utterances: a frame that more of them have, such as silence, tells nothing
+PART = 1 << 23  # frames of an index that are in memory
+BLOCK = 1 << 20  # frames of an index that are read together
 SHORT = 100  # frames, 2 s: fewer may have none that is the same to the last bit
 ALIKE = 0.25  # share of bits that may differ in a copy; of unrelated recordings about 0.5 do
 AS_LONG = 25  # frames, 0.5 s, by which copies differ in length (codecs add some), or a quarter where that is less
@@ -54,10 +58,10 @@ def fingerprint(samples: np.ndarray) -> np.ndarray:
 
 
 class Prints:
-    """Fingerprints on disk, in the order in which they came, in a file without a name in `folder`."""
+    """Fingerprints on disk, by their places, in a file without a name in `folder`."""
 
     def __init__(self, folder: str | Path | None):
-        self.file, self.end = tempfile.TemporaryFile(dir=folder), 0
+        self.file, self.end = streams.unnamed(folder), 0
 
     def append(self, frames: np.ndarray) -> tuple[int, int]:
         """Put a fingerprint behind the others; its place, by which it is found again."""
@@ -74,33 +78,65 @@ class Prints:
         return np.frombuffer(self.file.read(4 * length), np.uint32)
 
 
-class Index(NamedTuple):
-    """Fingerprints, and frames of them sorted by value, [frames] each."""
+class Index:
+    """Fingerprints, and frames of them on disk, to be looked up: those whose values fall into one part at a time."""
 
-    prints: list[np.ndarray]
+    def __init__(self, prints: Sequence[np.ndarray], folder: str | Path | None):
+        self.prints, self.file = prints, streams.unnamed(folder)
+        count = 0
+        for place in range(len(prints)):
+            frames = prints[place]
+            positions = _sketch(frames)
+            found = np.stack([frames[positions], np.full(len(positions), place), positions], axis=1)
+            self.file.write(found.astype(np.uint32).tobytes())
+            count += len(positions)
+        self.parts = 1 << max(0, math.ceil(math.log2(max(count, 1) / PART)))
+
+    def part(self, number: int) -> Part:
+        """The frames of a part."""
+        self.file.seek(0)
+        found = [np.zeros((0, 3), np.uint32)]
+        while data := self.file.read(12 * BLOCK):
+            rows = np.frombuffer(data, np.uint32).reshape(-1, 3)
+            found.append(rows[_part(rows[:, 0], self.parts) == number])
+        rows = np.concatenate(found)
+        return Part(*rows[np.argsort(rows[:, 0], kind="stable")].T)
+
+
+class Part(NamedTuple):
+    """Frames of fingerprints sorted by value, [frames] each."""
+
     values: np.ndarray
     places: np.ndarray  # of the fingerprint in the list
     positions: np.ndarray  # of the frame in the fingerprint
 
 
-def index(prints: list[np.ndarray]) -> Index:
-    """Fingerprints, to be looked up."""
-    kept = [_sketch(frames) for frames in prints]
-    places = np.repeat(np.arange(len(prints)), [len(positions) for positions in kept])
-    positions = np.concatenate([*kept, np.zeros(0, int)])
-    values = np.concatenate([*(frames[at] for frames, at in zip(prints, kept, strict=True)), np.zeros(0, np.uint32)])
-    order = np.argsort(values, kind="stable")
-    return Index(prints, values[order], places[order], positions[order])
+def index(prints: Sequence[np.ndarray], folder: str | Path | None = None) -> Index:
+    """Fingerprints, to be looked up; frames of them are put by in `folder`."""
+    return Index(prints, folder)
 
 
-def candidates(ours: Index, theirs: list[np.ndarray]) -> Iterator[tuple[int, int]]:
+def candidates(ours: Index, theirs: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
     """Places of fingerprints, of ours and of theirs, that may be of one recording; time grows with their number.
 
     Pairs come in the order of theirs.
     """
-    for j, frames in enumerate(theirs):
-        found = {i for i, shift in _lookup(ours, frames) if _alike(ours.prints[i], frames, shift)}
+    hits: dict[int, list[np.ndarray]] = {}
+    for number in range(ours.parts):
+        part = ours.part(number)
+        for j in range(len(theirs)):
+            found = _lookup(part, theirs[j], ours.parts, number)
+            if found.size:
+                hits.setdefault(j, []).append(found)
+    for j, parts in sorted(hits.items()):
+        frames = theirs[j]
+        found = {i for i, shift in _frequent(np.concatenate(parts, axis=1)) if _alike(ours.prints[i], frames, shift)}
         yield from ((i, j) for i in sorted(found))
+
+
+def _part(values: np.ndarray, parts: int) -> np.ndarray:
+    """Which of so many parts, a power of two, has each value."""
+    return (values * np.uint32(2654435761)).astype(np.uint64) * np.uint64(parts) >> np.uint64(32)
 
 
 def _sketch(frames: np.ndarray) -> np.ndarray:
@@ -111,19 +147,27 @@ def _sketch(frames: np.ndarray) -> np.ndarray:
     return positions[np.argsort(mixed ^ (mixed >> np.uint32(15)), kind="stable")[:SKETCH]]
 
 
-def _lookup(index: Index, frames: np.ndarray) -> list[tuple[int, int]]:
-    """Places that have a frame of these, and how many frames later it is there: the three most frequent of a place."""
+def _lookup(part: Part, frames: np.ndarray, parts: int, number: int) -> np.ndarray:
+    """Places that have a frame of these, and how many frames later it is there, int32 [2, hits], in part `number`."""
     positions = np.flatnonzero(frames)
     probes = frames[positions]
     if len(frames) <= SHORT:
         flips = np.concatenate([np.zeros(1, np.uint32), np.uint32(1) << np.arange(BITS, dtype=np.uint32)])
         probes, positions = (probes[:, None] ^ flips).ravel(), np.repeat(positions, len(flips))
-    first = np.searchsorted(index.values, probes, "left")
-    counts = np.searchsorted(index.values, probes, "right") - first
+    if parts > 1:
+        here = _part(probes, parts) == number
+        probes, positions = probes[here], positions[here]
+    first = np.searchsorted(part.values, probes, "left")
+    counts = np.searchsorted(part.values, probes, "right") - first
     counts[counts > COMMON] = 0
     hit = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    shifts = index.positions[hit] - np.repeat(positions, counts)
-    (places, shifts), times = np.unique(np.stack([index.places[hit], shifts]), axis=1, return_counts=True)
+    shifts = part.positions[hit].astype(np.int32) - np.repeat(positions, counts).astype(np.int32)
+    return np.stack([part.places[hit].astype(np.int32), shifts])
+
+
+def _frequent(hits: np.ndarray) -> list[tuple[int, int]]:
+    """Of each place of `_lookup`'s hits the three most frequent shifts."""
+    (places, shifts), times = np.unique(hits, axis=1, return_counts=True)
     order = np.lexsort((-times, places))
     places, shifts = places[order], shifts[order]
     rank = np.arange(len(places)) - np.searchsorted(places, places)

@@ -93,21 +93,28 @@ def read(folder: Path) -> Listing:
     return Listing(entries, about["unlisted"], about["unlisted_example"], about["allow_unlisted"])
 
 
-def fingerprints(folder: Path) -> dict[str, np.ndarray]:
-    """The fingerprint of each utterance by its id, uint32 [frames]; none where the audio was not listened to.
+def fingerprints(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Each utterance's id and fingerprint, uint32 [frames], sorted by id; none where the audio was not listened to.
 
     Raises UserError when the file is not that of the listing.
     """
     if not files.read_json(folder / ABOUT)["listened"]:
-        return {}
-    ids = [entry["id"] for entry in files.read_jsonl(folder / UTTERANCES)]
-    path = folder / FINGERPRINTS
+        return
+    path, ids = folder / FINGERPRINTS, (entry["id"] for _, entry in files.numbered_jsonl(folder / UTTERANCES))
+    foreign = UserError(f"{path}: not of the utterances beside it: delete its folder, and it is made anew")
     try:
-        with np.load(path) as found:
-            lengths, frames = found["lengths"], found["frames"]
+        with np.load(path) as found, found.zip.open("frames.npy") as frames:
+            lengths = found["lengths"]
+            np.lib.format.read_magic(frames)
+            (count,), _, _ = np.lib.format.read_array_header_1_0(frames)
+            if lengths.sum() != count:
+                raise foreign
+            for length in lengths.tolist():
+                data = frames.read(4 * length)
+                if (name := next(ids, None)) is None:
+                    raise foreign
+                yield name, np.frombuffer(data, np.uint32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not readable ({error}): delete its folder, and it is made anew") from None
-    if len(lengths) != len(ids) or lengths.sum() != len(frames):
-        raise UserError(f"{path}: not of the utterances beside it: delete its folder, and it is made anew")
-    ends = np.cumsum(lengths)
-    return {name: frames[end - length : end] for name, length, end in zip(ids, lengths, ends, strict=True)}
+    if next(ids, None) is not None:
+        raise foreign

@@ -43,8 +43,8 @@ def listing(
 ) -> Iterator[tuple[dict, tuple[int, int] | None]]:
     """An entry for each utterance, sorted by id, with `duration` from the audio's header and `text` as delivered.
 
-    `rules` are those of its corpus, `origin` the line that lists it. With `prints` every file is decoded once, whole: an
-    entry then has `problems` where there are some (`audio.listen`, and UNSTATED), and beside it is the place of its
+    `rules` are those of its corpus, `origin` the line that lists it. With `prints` every file is decoded once, whole:
+    an entry then has `problems` where there are some (`audio.listen`, and UNSTATED), and beside it is the place of its
     fingerprint in `prints`, None for what can't be read. One whose audio can't be read has `unreadable` (what is wrong)
     and no `duration`, and `reason` where that is known better; nothing is dropped yet.
     What memory does not hold is put by in `folder`. Raises UserError when a file is missing or an id occurs twice.
@@ -236,8 +236,8 @@ def draw(
     """At most so many hours of a split, and the entries that are left out, both in their order.
 
     Without replacement, and the same each time. Speakers take turns, so that each has about as much of the share as
-    another, as far as it has that much. What memory does not hold is put by in `folder`. Raises UserError when the split
-    is shorter.
+    another, as far as it has that much. What memory does not hold is put by in `folder`. Raises UserError when the
+    split is shorter.
     """
     durations, by_speaker = array("d"), {}
     for place, entry in enumerate(kept):

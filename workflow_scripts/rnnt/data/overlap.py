@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from rnnt import streams
 from rnnt.console import progress
 from rnnt.data import audio, fingerprints
 
 KINDS = ("train", "validation", "test")  # of each two splits the later is measured against the earlier
+PUT_BY = ("id", "audio_filepath", "offset", "duration", "channel", "speaker")  # of an entry
 ROUNDED = 0.05  # seconds: published times are rounded, so that neighbours in a recording touch
 
 
 NOTHING = {"by_sound": False, "pairs": []}
 
 
-def find(splits: dict[str, list[dict]]) -> dict:
+def find(splits: dict[str, Iterable[dict]], folder: Path | None = None) -> dict:
     """What each two of the splits share, `pairs`. `splits` are manifest entries by split, kept or to be scored.
 
     A recording is the same by its file, where two segments overlap in time, and by its sound, where the entries have a
@@ -29,91 +31,138 @@ def find(splits: dict[str, list[dict]]) -> dict:
     their audio be read, and its waveforms compared. Shares are of the second split, 0 to 1. What another data set has
     is called `KIND_NAME/SPLIT`: then what is learned is compared with what is tested, and nothing else. Time grows with
     the number of utterances, not with its square.
+    Files, texts and speakers are the same where their hashes of 64 bits are. Entries are put by in `folder`.
     """
-    index = functools.cache(lambda split: fingerprints.index([entry["fingerprint"] for entry in splits[split]]))
+    found = {name: _Split(entries, folder) for name, entries in splits.items()}
+    index = functools.cache(lambda split: fingerprints.index(found[split].prints, folder))
     order = sorted(splits, key=lambda split: (KINDS.index(_kind(split)), split))
     return {
-        "by_sound": all("fingerprint" in entry for entries in splits.values() for entry in entries),
+        "by_sound": all(split.has_prints for split in found.values()),
         "pairs": [
-            _pair(one, other, splits, index)
+            _pair(one, other, found, index)
             for one, other in combinations(order, 2)
             if "/" not in one + other or (_kind(one) != "test" and _kind(other) == "test")
         ],
     }
 
 
+class _Split:
+    """The entries of a split, put by, and in memory what is compared, an array each; a hash of 0: there is none."""
+
+    def __init__(self, entries: Iterable[dict], folder: Path | None):
+        self.rows, self.prints = streams.Rows(folder), _Prints(folder)
+        self.texts, self.speakers, self.files = array("q"), array("q"), array("q")
+        self.words, self.channels = array("I"), array("i")
+        self.starts, self.durations = array("d"), array("d")
+        resolved = functools.lru_cache(1 << 16)(os.path.realpath)
+        for entry in entries:
+            if "fingerprint" in entry:
+                self.prints.append(entry["fingerprint"])
+            self.rows.append({key: entry[key] for key in PUT_BY if key in entry})
+            self.texts.append(_hash(entry["text"]))
+            self.words.append(len(entry["text"].split()))
+            self.speakers.append(_hash(entry["speaker"]) if "speaker" in entry else 0)
+            self.files.append(_hash(_resolve(entry["audio_filepath"], resolved)))
+            self.channels.append(entry.get("channel", -1))
+            self.starts.append(entry.get("offset", 0.0))
+            self.durations.append(entry["duration"])
+        for name in ("texts", "speakers", "files", "words", "channels", "starts", "durations"):
+            setattr(self, name, np.array(getattr(self, name)))
+        self.has_prints = len(self.prints) == len(self.rows)
+
+    def pick(self, places: Iterable[int]) -> dict[int, dict]:
+        """Entries by their places."""
+        wanted = set(places)
+        return {place: row for place, row in enumerate(self.rows) if place in wanted} if wanted else {}
+
+
+class _Prints:
+    """Fingerprints by their number."""
+
+    def __init__(self, folder: Path | None):
+        self.kept, self.places = fingerprints.Prints(folder), array("q")
+
+    def append(self, frames: np.ndarray) -> None:
+        self.places.extend(self.kept.append(frames))
+
+    def __len__(self) -> int:
+        return len(self.places) // 2
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return self.kept[self.places[2 * number], self.places[2 * number + 1]]
+
+
+def _hash(text: str) -> int:
+    """0 for nothing."""
+    return hash(text) or 1 if text else 0
+
+
+def _resolve(path: str, real: Callable[[str], str]) -> str:
+    """The path without links; `real` does that for a folder, which has many files."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", "..") or os.path.islink(path):
+        return os.path.realpath(path)
+    return os.path.join(real(folder), name)
+
+
 def _kind(split: str) -> str:
     return split.split("_")[0]
 
 
-def _pair(one: str, other: str, splits: dict[str, list[dict]], index: Callable[[str], fingerprints.Index]) -> dict:
+def _pair(one: str, other: str, splits: dict[str, _Split], index: Callable[[str], fingerprints.Index]) -> dict:
     ours, theirs = splits[one], splits[other]
     same = dict.fromkeys(_same_files(ours, theirs), "file")
-    if all("fingerprint" in entry for entry in ours + theirs):
+    if ours.has_prints and theirs.has_prints:
         for pair in _same_sounds(index(one), ours, theirs, same, f"compare {other} with {one}"):
             same[pair] = "sound"
-    texts = {entry["text"] for entry in ours if entry["text"]}
-    speakers = {entry["speaker"] for entry in ours if "speaker" in entry}
-    told = [entry for entry in theirs if entry["text"] in texts]
-    heard = [entry for entry in theirs if entry.get("speaker") in speakers]
+    told = np.isin(theirs.texts, ours.texts) & (theirs.texts != 0)
+    heard = np.isin(theirs.speakers, ours.speakers) & (theirs.speakers != 0)
+    here = ours.pick(i for i, _ in same)
+    there = theirs.pick([*np.flatnonzero(told | heard).tolist(), *(j for _, j in same)])
     return {
         "splits": [one, other],
-        "recordings": [[ours[i]["id"], theirs[j]["id"], how] for (i, j), how in sorted(same.items())],
+        "recordings": [[here[i]["id"], there[j]["id"], how] for (i, j), how in sorted(same.items())],
         "texts": {
-            "utterances": len(told),
-            "share_of_utterances": round(len(told) / len(theirs), 4),
-            "share_of_words": round(_words(told) / max(_words(theirs), 1), 4),
-            "ids": [entry["id"] for entry in told],
+            "utterances": int(told.sum()),
+            "share_of_utterances": round(int(told.sum()) / len(told), 4),
+            "share_of_words": round(int(theirs.words[told].sum()) / max(int(theirs.words.sum()), 1), 4),
+            "ids": [there[j]["id"] for j in np.flatnonzero(told).tolist()],
         },
         "speakers": {
-            "names": sorted({entry["speaker"] for entry in heard}),
-            "utterances": len(heard),
-            "share_of_utterances": round(len(heard) / len(theirs), 4),
+            "names": sorted({there[j]["speaker"] for j in np.flatnonzero(heard).tolist()}),
+            "utterances": int(heard.sum()),
+            "share_of_utterances": round(int(heard.sum()) / len(heard), 4),
         },
     }
 
 
-def _words(entries: list[dict]) -> int:
-    return sum(len(entry["text"].split()) for entry in entries)
-
-
-def _same_files(ours: list[dict], theirs: list[dict]) -> Iterator[tuple[int, int]]:
+def _same_files(ours: _Split, theirs: _Split) -> Iterator[tuple[int, int]]:
     """Places of entries that lie in one file, on one channel, and overlap in time."""
-    resolved = functools.cache(lambda path: str(Path(path).resolve()))
-    segments: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    longest: dict[str, float] = defaultdict(float)
-    for i, entry in enumerate(ours):
-        path = resolved(entry["audio_filepath"])
-        segments[path].append((entry.get("offset", 0.0), i))
-        longest[path] = max(longest[path], entry["duration"])
-    for found in segments.values():
-        found.sort()
-    for j, entry in enumerate(theirs):
-        path = resolved(entry["audio_filepath"])
-        found = segments.get(path, [])
-        start = entry.get("offset", 0.0)
-        first = bisect_left(found, (start - longest.get(path, 0.0), -1))
-        for _, i in found[first : bisect_right(found, (start + entry["duration"], len(ours)))]:
-            if _overlap(ours[i], entry):
-                yield i, j
-
-
-def _overlap(one: dict, other: dict) -> bool:
-    starts = [entry.get("offset", 0.0) for entry in (one, other)]
-    ends = [start + entry["duration"] for start, entry in zip(starts, (one, other), strict=True)]
-    channels = {entry["channel"] for entry in (one, other) if "channel" in entry}  # without one: all are mixed
-    return min(ends) - max(starts) > ROUNDED and len(channels) < 2
+    shared = np.flatnonzero(np.isin(theirs.files, ours.files))
+    if not len(shared):
+        return
+    order = np.lexsort((ours.starts, ours.files))
+    paths, starts, durations, channels = (v[order] for v in (ours.files, ours.starts, ours.durations, ours.channels))
+    ends = starts + durations
+    for j in shared.tolist():
+        path, start, channel = theirs.files[j], theirs.starts[j], theirs.channels[j]
+        end = start + theirs.durations[j]
+        here = slice(np.searchsorted(paths, path), np.searchsorted(paths, path, "right"))
+        common = np.minimum(ends[here], end) - np.maximum(starts[here], start)
+        # Without a channel all are mixed.
+        other = (channels[here] != channel) & (channels[here] >= 0) & (channel >= 0)
+        yield from ((i, j) for i in order[here][(common > ROUNDED) & ~other].tolist())
 
 
 def _same_sounds(
-    index: fingerprints.Index, ours: list[dict], theirs: list[dict], known: dict, label: str
+    index: fingerprints.Index, ours: _Split, theirs: _Split, known: dict, label: str
 ) -> Iterator[tuple[int, int]]:
     """Places of entries of which one is a copy of the other, but those that are `known` to be."""
-    marks = [entry["fingerprint"] for entry in theirs]
-    alike = [pair for pair in fingerprints.candidates(index, marks) if pair not in known]
+    alike = [pair for pair in fingerprints.candidates(index, theirs.prints) if pair not in known]
+    here, there = ours.pick(i for i, _ in alike), theirs.pick(j for _, j in alike)
     read = functools.lru_cache(maxsize=256)(_samples)
     for i, j in progress(alike, len(alike), label, "pairs") if alike else ():
-        if fingerprints.are_copies(*(read(*_stretch(entry)) for entry in (ours[i], theirs[j]))):
+        if fingerprints.are_copies(*(read(*_stretch(entry)) for entry in (here[i], there[j]))):
             yield i, j
 
 

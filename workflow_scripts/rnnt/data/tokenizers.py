@@ -9,8 +9,12 @@ import struct
 import tarfile
 import unicodedata
 import zlib
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from itertools import compress
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import yaml
 
@@ -19,6 +23,7 @@ from rnnt.data import languages
 from rnnt.errors import UserError
 
 CASED = 0.01  # share of a model's tokens with upper case: some that write none have one or two
+SEED = 1  # of the sample
 NORMAL, UNUSED = 1, 5  # kinds of pieces in SentencePiece's models
 
 
@@ -26,7 +31,24 @@ NORMAL, UNUSED = 1, 5  # kinds of pieces in SentencePiece's models
 NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
-def train(texts: list[str], vocab_size: int) -> bytes:
+def sample(rows: Collection[dict], most: int) -> Iterator[str]:
+    """The texts of `rows`, or of so many of them drawn at random, the same each time, in their order.
+
+    To what is drawn the first text is added that has a character which none of it has: the tokenizer must know it.
+    """
+    if len(rows) <= most:
+        return (row["text"] for row in rows)
+    first: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        first |= dict.fromkeys(set(row["text"]) - first.keys(), place)
+    drawn = np.zeros(len(rows), bool)
+    drawn[np.random.default_rng(SEED).choice(len(rows), most, replace=False)] = True
+    known = set().union(*(row["text"] for row in compress(rows, drawn)))
+    drawn[[place for character, place in first.items() if character not in known]] = True
+    return (row["text"] for row in compress(rows, drawn))
+
+
+def train(texts: Iterable[str], vocab_size: int) -> bytes:
     """Train a BPE model (Sennrich et al. 2016; SentencePiece) with every character covered; its serialised bytes.
 
     `vocab_size` counts the unknown token; there are no sentence or padding tokens, as in NeMo's tokenizers.
@@ -93,7 +115,7 @@ def check_extensible(path: str | Path) -> None:
         )
 
 
-def extend(model: bytes, texts: list[str]) -> tuple[bytes, str]:
+def extend(model: bytes, texts: Iterable[str]) -> tuple[bytes, str]:
     """`model` with a token for each character of `texts` that it can't spell; and those characters.
 
     The new tokens follow the old ones, which spell every text that they could spell as before: no merge gives a single
@@ -258,7 +280,7 @@ def tokens(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
 
 def check(
     processor: sentencepiece.SentencePieceProcessor,
-    splits: dict[str, list[dict]],
+    splits: dict[str, Iterable[dict]],
     base: sentencepiece.SentencePieceProcessor | None = None,
     base_joint_outputs: int | None = None,
 ) -> dict:
@@ -278,8 +300,10 @@ def check(
         report["same_tokens_as_base"] = ours == theirs
         report["tokens_behind_base"] = len(ours) - len(theirs) if ours[: len(theirs)] == theirs else None
     for split, rows in splits.items():
-        unknown, count, characters, changed = 0, 0, set(), []
+        unknown, count, characters, changed, example = 0, 0, set(), 0, None
+        durations = array("d")
         for row in rows:
+            durations.append(row["duration"])
             ids = processor.encode(row["text"])
             count += len(ids)
             missing = ids.count(processor.unk_id())
@@ -287,15 +311,15 @@ def check(
                 unknown += missing
                 characters |= {c for c in row["text"] if processor.unk_id() in processor.encode(c)}
             if processor.decode(ids) != row["text"]:
-                changed.append(row["id"])
+                changed, example = changed + 1, example or row["id"]
         report["splits"][split] = {
-            "utterances": len(rows),
+            "utterances": len(durations),
             "tokens": count,
             "unknown_tokens": unknown,
             "characters_not_covered": "".join(sorted(characters)),
-            "not_restored": len(changed),
-            "not_restored_example": changed[0] if changed else None,
-            "tokens_per_second": round(count / sum(row["duration"] for row in rows), 3),
+            "not_restored": changed,
+            "not_restored_example": example,
+            "tokens_per_second": round(count / sum(durations), 3),
         }
     return report
 

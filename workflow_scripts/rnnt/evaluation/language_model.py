@@ -7,6 +7,7 @@ format: SRILM, ngram-format(5).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def check_tokens(lm, path: Path, tokenizer: sentencepiece.SentencePieceProcessor
     """
     import torch
 
-    texts = [row["text"] for row in manifests.read(manifest)[:SENTENCES]]
+    texts = [row["text"] for row in itertools.islice(manifests.rows(manifest), SENTENCES)]
     sentences = [torch.tensor([tokenizer.encode(text)]) for text in texts if text]
     with torch.inference_mode():
         total = sum(float(lm.score_sentences(sentence).sum()) for sentence in sentences)

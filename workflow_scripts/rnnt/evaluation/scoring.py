@@ -27,11 +27,15 @@ AGAIN = "`snakemake --forcerun transcribe_split` decodes again"
 
 def read(path: Path) -> list[dict]:
     """Hypotheses: a manifest with `pred_text`. Raises UserError naming the utterance that is none."""
-    rows = files.read_jsonl(path)
-    for row in rows:
+    return list(rows(path))
+
+
+def rows(path: Path) -> Iterator[dict]:
+    """The hypotheses of `read` one by one."""
+    for _, row in files.numbered_jsonl(path):
         if not all(isinstance(row.get(key), str) for key in ("id", "text", "pred_text")):
             raise UserError(f"{path}: utterance {row.get('id')}: no `text` or `pred_text`: {AGAIN}")
-    return rows
+        yield row
 
 
 def check_complete(rows: list[dict], entries: list[dict], where: str) -> None:

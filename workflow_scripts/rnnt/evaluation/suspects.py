@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -108,10 +109,12 @@ def measure(
     for option in ("omega", "sigma", "fastemit_lambda"):  # which make another loss of it in training
         if hasattr(step.model.loss._loss, option):
             setattr(step.model.loss._loss, option, 0.0)
-    entries = manifests.read(manifest)
     dataset = batching.load_dataset(manifest, tokenizer, step.model.cfg.sample_rate, cache)
     durations, tokens = batching.sizes(dataset, tokenizer)
     chosen = sample(durations, hours)
+    wanted = np.zeros(len(durations), bool)
+    wanted[chosen] = True
+    entries = dict(zip(chosen.tolist(), itertools.compress(manifests.rows(manifest), wanted), strict=True))
     # As many seconds of audio as the largest batch that the searches decode: short utterances more at a time.
     options = {"batching": "duration", "batch_cells": None}
     buckets = batching.plan(durations[chosen], tokens[chosen], options, batch_size * durations[chosen].max(), 0.0)
@@ -134,7 +137,7 @@ def measure(
                     "tokens_per_frame": int(tokens[index]) / count,
                 }
             shown.update(len(batch))
-    total = {"utterances": len(entries), "hours": round(float(durations.sum()) / 3600, 4)}
+    total = {"utterances": len(durations), "hours": round(float(durations.sum()) / 3600, 4)}
     return [found[index] for index in sorted(found)], total
 
 

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from rnnt.errors import UserError
 from rnnt.evaluation import error_rate, over_seeds, scoring
 from rnnt.report import figures, table
 
+ALIGNED = 20_000  # utterances per test split, at most
+SEED = 1  # of those that are drawn
 WORST = 10  # utterances per test split
 SUSPECTS = 20  # per data set
 AUGMENTED = 3  # utterances as training hears them, per data set
@@ -212,7 +215,8 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
 
     Raises UserError where the file of hypotheses is missing or has an utterance without one.
     """
-    utterances = aligned(scoring.read(folder / f"{row['split']}.jsonl"))
+    entries, count = sample(folder / f"{row['split']}.jsonl")
+    utterances = aligned(entries)
     values = {name: number(row[f"wer_{name}"]) for name in ("zero_shot", "greedy", "beam")}
     speeds = {name: number(row[name]) for name in ("rtfx_greedy", "rtfx_beam")}
     low, high = number(row.get("wer_beam_low")), number(row.get("wer_beam_high"))
@@ -229,13 +233,23 @@ def one_split(folder: Path, row: dict[str, str]) -> dict:
         "high": high if low is not None else None,
         **speeds,
         "worse": zero_shot is not None and beam > zero_shot,
-        "utterances": len(utterances),
+        "utterances": count,
+        "sampled": len(utterances) if len(utterances) < count else None,
         "by_duration": in_ranges(utterances, [float(u["entry"]["duration"]) for u in utterances], DURATIONS, " s"),
         "by_length": in_ranges(utterances, [u["words"] for u in utterances], LENGTHS),
         **by_speaker(with_speaker),
         "confusions": confusions(utterances),
         "worst": [shown(utterance) for utterance in worst(utterances)],
     }
+
+
+def sample(path: Path) -> tuple[list[dict], int]:
+    """Hypotheses, or ALIGNED of them drawn at random and the same each time, in their order; and how many there are."""
+    count = sum(1 for _ in scoring.rows(path))
+    if count <= ALIGNED:
+        return scoring.read(path), count
+    wanted = set(random.Random(SEED).sample(range(count), ALIGNED))
+    return [row for place, row in enumerate(scoring.rows(path)) if place in wanted], count
 
 
 def aligned(entries: list[dict]) -> list[dict]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas
 import scipy.signal
 import soundfile
 import soxr
@@ -57,9 +58,9 @@ class Speeds:
         place = np.arange(len(order)) - np.searchsorted(kinds, kinds)
         sizes = np.bincount(kinds)[kinds]
         numbers = np.cumsum(place % count == 0) - 1
-        self.members = np.zeros((numbers[-1] + 1, count), int)
+        self.members = np.zeros((numbers[-1] + 1, count), np.int32)
         self.members[numbers, place % count] = order
-        self.block, self.position, self.whole = (np.empty(len(order), kind) for kind in (int, int, bool))
+        self.block, self.position, self.whole = (np.empty(len(order), kind) for kind in (np.int32, np.int32, bool))
         self.block[order], self.position[order] = numbers, place % count
         self.whole[order] = place - place % count + count <= sizes  # else there are fewer utterances than factors
 
@@ -73,7 +74,7 @@ class Speeds:
 
     def deal(self, slots: np.ndarray, turns: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The utterances that are in the slots in some turns, and their speeds."""
-        indices, speeds = np.empty(len(slots), int), np.empty(len(slots))
+        indices, speeds = np.empty(len(slots), np.int32), np.empty(len(slots))
         for turn in np.unique(turns):
             here = turns == turn
             block, position, whole = (values[slots[here]] for values in (self.block, self.position, self.whole))
@@ -187,7 +188,9 @@ def changes_samples(options: dict) -> bool:
 def of_dataset(dataset, options: dict, seed: int, rate: int) -> Augmented:
     """A `batching.load_dataset` with what `options`, those that are on, do to its samples at `rate` Hz."""
     plain = dataset.with_format(None)
-    return Augmented(dataset, Augmentation(options, seed, rate, plain, list(plain["speaker"])))
+    names: dict[str | None, str | None] = {}  # each once in memory
+    speakers = [names.setdefault(name, name) for name in plain["speaker"]] if "babble" in options else []
+    return Augmented(dataset, Augmentation(options, seed, rate, plain, speakers))
 
 
 def preview(rows: list[dict], options: dict, seed: int, count: int, folder: Path) -> list[dict[str, str]]:
@@ -317,10 +320,10 @@ def _recordings(options: dict, name: str) -> list[dict]:
     return found
 
 
-def _by_speaker(speakers: Sequence[str | None], most: int) -> list[np.ndarray]:
+def _by_speaker(speakers: Sequence[str | None], most: int) -> Sequence[np.ndarray]:
     """The numbers of each speaker's utterances; where few are named, each utterance is a speaker of its own."""
-    if None in speakers or len(set(speakers)) <= most:
-        return list(np.arange(len(speakers))[:, None])
-    names = np.unique(np.array(speakers), return_inverse=True)[1]
-    order = np.argsort(names, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(names))[:-1])
+    numbers, names = pandas.factorize(np.array(speakers, dtype=object), sort=True)
+    if (numbers < 0).any() or len(names) <= most:
+        return np.arange(len(speakers), dtype=np.int32)[:, None]
+    order = np.argsort(numbers, kind="stable").astype(np.int32)
+    return np.split(order, np.cumsum(np.bincount(numbers))[:-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas
 import torch
 
 from rnnt import files
@@ -18,6 +19,7 @@ from rnnt.training.augmentation import Draw, Speeds
 
 ALIKE = 0.05  # durations of one bucket: it starts with the longest and ends this share below
 ROUNDING = 1e-6  # of utterances
+ROWS = 10_000  # of a manifest that are in memory
 BLOCK = 1 << 20  # bytes of a manifest that are read together
 FULL_BATCHES = 2  # or with so many full batches, whichever is more, so that a small corpus is shuffled too
 
@@ -82,11 +84,25 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
 
 
 def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Duration in seconds and number of tokens of every utterance of a `load_dataset`."""
-    plain = dataset.with_format(None)
+    """Duration in seconds, float64, and number of tokens, int32, of every utterance of a `load_dataset`.
+
+    Durations are not rounded to 4 bytes: that would make other batches of them.
+    """
+    durations = [table["duration"].to_numpy() for table in _tables(dataset, "duration")]
+    counts = (len(ids) for ids in _spelt(dataset, tokenizer))
+    return np.concatenate(durations), np.fromiter(counts, np.int32, len(dataset))
+
+
+def _tables(dataset, *columns: str) -> Iterator:
+    """Columns of a `load_dataset` as Arrow tables, ROWS at a time."""
+    return dataset.select_columns(list(columns)).with_format("arrow").iter(ROWS)
+
+
+def _spelt(dataset, tokenizer: Path) -> Iterator[list[int]]:
+    """The token ids of every utterance of a `load_dataset`."""
     processor = tokenizers.load(tokenizer.read_bytes())
-    counts = [len(processor.encode(text)) for text in plain["text"]]
-    return np.array(plain["duration"], dtype=float), np.array(counts, dtype=int)
+    for table in _tables(dataset, "text"):
+        yield from map(processor.encode, table["text"].to_pylist())
 
 
 def ctc_frames(dataset, tokenizer: Path) -> np.ndarray:
@@ -94,9 +110,8 @@ def ctc_frames(dataset, tokenizer: Path) -> np.ndarray:
 
     Graves et al. 2006, Connectionist Temporal Classification, 3.1.
     """
-    processor = tokenizers.load(tokenizer.read_bytes())
-    spelt = map(processor.encode, dataset.with_format(None)["text"])
-    return np.array([len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in spelt])
+    needed = (len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in _spelt(dataset, tokenizer))
+    return np.fromiter(needed, np.int32, len(dataset))
 
 
 def parts(dataset) -> tuple[np.ndarray, np.ndarray] | None:
@@ -104,16 +119,18 @@ def parts(dataset) -> tuple[np.ndarray, np.ndarray] | None:
 
     None where no part has a weight (`manifests.weigh`): then an epoch has each utterance once.
     """
-    plain = dataset.with_format(None)
-    if all(times is None for times in plain["times"]):
+    times = np.concatenate([table["times"].to_numpy() for table in _tables(dataset, "times")])
+    if np.isnan(times).all():
         return None
-    return np.array(plain["part"]), np.array(plain["times"], dtype=float)
+    names: dict[str, str] = {}  # each once in memory
+    parts = [names.setdefault(name, name) for table in _tables(dataset, "part") for name in table["part"].to_pylist()]
+    return np.array(parts, dtype=object), times
 
 
 class Bucket(NamedTuple):
     """Utterances of like duration, from which batches are drawn."""
 
-    indices: np.ndarray  # in the data set
+    indices: np.ndarray  # in the data set, int32
     batches: int  # an epoch
     utterances: int  # in a batch, at most
     seconds: float  # of the longest utterance
@@ -139,21 +156,22 @@ def plan(
     many as `times` says on an average, float [utterances].
     Raises UserError when there are more ranks than utterances.
     """
-    order = np.argsort(-durations, kind="stable")
+    order = np.argsort(-durations, kind="stable").astype(np.int32)
     share = _Shares(times)
     if options["batching"] == "fixed":
         found = [_bucket(order, options["batch_size"], durations, tokens, share)]
     else:
         found, start = [], 0
         before = np.cumsum(np.ones(len(order)) if times is None else times[order])  # utterances drawn, and this one
+        descending = -durations[order]
         while start < len(order):
             longest = durations[order[start]]
             utterances = max(1, int(budget / longest))
-            alike = np.searchsorted(-durations[order], -longest * (1 - ALIKE), side="right")
+            alike = np.searchsorted(descending, -longest * (1 - ALIKE), side="right")
             enough = FULL_BATCHES * utterances + (before[start - 1] if start else 0)
             end = max(alike, min(np.searchsorted(before, enough - ROUNDING) + 1, len(order)))
             if options["batch_cells"]:
-                cells = math.ceil(longest * frames_per_second) * (tokens[order[start:end]].max() + 1)
+                cells = math.ceil(longest * frames_per_second) * (int(tokens[order[start:end]].max()) + 1)
                 utterances = max(1, min(utterances, int(options["batch_cells"] / cells)))
             found.append(_bucket(order[start:end], utterances, durations, tokens, share))
             start = end
@@ -229,15 +247,16 @@ class BatchSampler(torch.utils.data.Sampler):
         for number, bucket in enumerate(self.buckets):
             slots, turns = self._slots(number, bucket)
             order = random.permutation(len(slots))
-            found += zip(*(np.array_split(values[order], bucket.batches) for values in (slots, turns)), strict=True)
-        slots, turns = (np.concatenate(values) for values in zip(*found, strict=True))
-        indices, speeds = slots, np.ones(len(slots))
+            found.append((slots[order], turns[order], _sizes(len(slots), bucket.batches)))
+        slots, turns, sizes = (np.concatenate(values) for values in zip(*found, strict=True))
+        del found
+        indices, speeds = slots, np.broadcast_to(1.0, len(slots))
         if self.speeds is not None:
             indices, speeds = self.speeds.deal(slots, turns, self.seed)
-        ends = np.cumsum([len(batch) for batch, _ in found])
-        for group in random.permutation(len(found) // self.ranks):
+        ends = np.cumsum(sizes)
+        for group in random.permutation(len(sizes) // self.ranks):
             for batch in range(group * self.ranks, (group + 1) * self.ranks):
-                place = slice(ends[batch] - len(found[batch][0]), ends[batch])
+                place = slice(ends[batch] - sizes[batch], ends[batch])
                 yield Batch(indices[place], speeds[place], turns[place])
 
     def _slots(self, number: int, bucket: Bucket) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +265,7 @@ class BatchSampler(torch.utils.data.Sampler):
         Of a part that is not drawn whole it goes on where the epoch before ended.
         """
         if not bucket.parts:
-            return bucket.indices, np.full(len(bucket.indices), self.epoch)
+            return bucket.indices, np.full(len(bucket.indices), self.epoch, np.int32)
         ends = [
             [int(count * epoch + begin + ROUNDING) for epoch in (self.epoch, self.epoch + 1)]
             for _, count, begin in bucket.parts
@@ -260,7 +279,12 @@ class BatchSampler(torch.utils.data.Sampler):
             for again in np.unique(turns[-1]):
                 mixed = np.random.default_rng([self.seed, number, part, again]).permutation(indices)
                 found.append(mixed[place[turns[-1] == again] % len(indices)])
-        return np.concatenate(found), np.concatenate(turns)
+        return np.concatenate(found), np.concatenate(turns).astype(np.int32)
+
+
+def _sizes(count: int, batches: int) -> np.ndarray:
+    """How many each of so many batches has, as np.array_split parts them."""
+    return count // batches + (np.arange(batches) < count % batches)
 
 
 def padding(sampler: BatchSampler, durations: np.ndarray) -> float:
@@ -275,7 +299,7 @@ def padding(sampler: BatchSampler, durations: np.ndarray) -> float:
 
 def shares(sampler: BatchSampler, durations: np.ndarray, parts: np.ndarray) -> dict[str, list[float]]:
     """Of each part its share of an epoch's audio, and the least and the most that a batch has of it, 0 to 1."""
-    names, number = np.unique(parts, return_inverse=True)
+    number, names = pandas.factorize(parts, sort=True)
     seconds = np.array(
         [np.bincount(number[b.indices], durations[b.indices] / b.speeds, len(names)) for b in sampler.batches()]
     )
