@@ -123,6 +123,7 @@ def numbered_jsonl(path: str | Path, as_written: bool = False) -> Iterator[tuple
     """
     numbers = {"parse_int": str, "parse_float": str} if as_written else {"parse_float": _finite}
     decoder = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_constant=_no_constant, **numbers)
+    path = str(path)
     for number, line in enumerate(_lines(path), 1):
         where = f"{path}:{number}"
         try:

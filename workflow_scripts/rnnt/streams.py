@@ -65,28 +65,19 @@ class Rows:
         yield from self.held
 
 
-class _Sorted(Rows):
-    """Rows of which each run is sorted."""
+class Sorted(Rows):
+    """Rows as `sorted(rows, key=key)` has them: runs of them are sorted, and merged when they are read."""
 
-    def __init__(self, folder: str | Path | None, key: Callable):
-        super().__init__(folder)
+    def __init__(self, folder: str | Path | None, key: Callable, rows: Iterable = ()):
         self.key = key
+        super().__init__(folder, rows)
 
     def _put_by(self) -> None:
         self.held.sort(key=self.key)
         super()._put_by()
 
-
-def in_order(rows: Iterable, key: Callable, folder: str | Path | None) -> Iterator:
-    """The rows as `sorted(rows, key=key)` has them, in the memory of RUN of them; `folder`: where they are put by.
-
-    All are taken when the first one is asked for.
-    """
-    found = _Sorted(folder, key)
-    for row in rows:
-        found.append(row)
-    found.held.sort(key=key)
-    return heapq.merge(*map(found.run, found.places), found.held, key=key)
+    def __iter__(self) -> Iterator:
+        return heapq.merge(*map(self.run, self.places), sorted(self.held, key=self.key), key=self.key)
 
 
 def unnamed(folder: str | Path | None) -> IO[bytes]:

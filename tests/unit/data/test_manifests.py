@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from conftest import build_manifests, entries, run_script
+from rnnt import streams
 from rnnt.corpora import Utterance
-from rnnt.data import audio, listings, manifests
+from rnnt.data import audio, fingerprints, listings, manifests
 from rnnt.errors import UserError
 
 
@@ -285,10 +286,57 @@ def test_the_same_input_gives_the_same_bytes_on_any_number_of_cores(speech):
     assert [row["id"] for row in one] == sorted(row["id"] for row in one)
 
 
-def test_an_id_that_occurs_twice_is_an_error(tmp_path):
+@pytest.fixture
+def in_runs(monkeypatch):
+    """What is more than 7 rows is sorted on disk."""
+    monkeypatch.setattr(streams, "RUN", 7)
+
+
+def test_an_id_that_occurs_twice_is_an_error(tmp_path, in_runs):
     path = tone(tmp_path / "x.wav", 1)
-    with pytest.raises(UserError, match="b:2: id x occurs before, in a:1"):
-        entries([Utterance("x", path, "t", origin=o) for o in ("a:1", "b:2")], "keep", 1, "")
+    listed = [Utterance(f"é{n % 40}", path, "t", origin=f"list:{n}") for n in range(60)]
+    with pytest.raises(UserError, match="^list:40: id é0 occurs before, in list:0$"):
+        entries(listed, "keep", 1, "")
+    assert len(entries(listed[:40], "keep", 1, "")[0]) == 40
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_what_is_sorted_on_disk_is_written_as_what_is_sorted_in_memory(tmp_path, in_runs, samples):
+    """Against json and numpy alone: no id in order, many segments of a file, some that can't be read, or nothing."""
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 16000 * 3).astype("float32")
+    for n in range(3):
+        soundfile.write(tmp_path / f"{n}.flac", noise[n * 4000 :], 16000)
+    (tmp_path / "broken.flac").write_bytes(b"fLaC")
+    names = [*(f"{n % 3}.flac" for n in range(40)), "broken.flac"]
+    listed = [
+        Utterance("zéaÄ😀"[n * 7 % 5] + str(n * 37 % 41), str(tmp_path / name), "t", offset=n / 20, duration=0.5)
+        for n, name in enumerate(names)
+    ]
+    for count in (41, 0):
+        folder, utterances = tmp_path / f"listing{count}", listed[:count]
+        folder.mkdir()
+        prints = fingerprints.Prints(folder) if samples else None
+        listings.write(folder, manifests.listing(utterances, 1, "", folder, prints), prints, lambda paths: [], False)
+        plain = [manifests._of_file([utterance], samples)[0] for utterance in sorted(utterances, key=lambda u: u.id)]
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry, _ in plain]
+        assert (folder / "utterances.jsonl").read_text() == "".join(lines)
+        marks = [np.zeros(0, np.uint32) if mark is None else mark for _, mark in plain] if samples else []
+        frames = np.concatenate([np.zeros(0, np.uint32), *marks])
+        np.savez(tmp_path / "plain.npz", lengths=np.array([len(mark) for mark in marks], np.int64), frames=frames)
+        assert (folder / "fingerprints.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
+        found = [(id, frames.tolist()) for id, frames in listings.fingerprints(folder)]
+        ids = [entry["id"] for entry, _ in plain] if samples else []
+        assert found == list(zip(ids, (mark.tolist() for mark in marks), strict=True))
+        assert sorted(path.name for path in folder.iterdir()) == ["about.json", "fingerprints.npz", "utterances.jsonl"]
+
+
+def test_a_listing_that_ends_in_an_error_leaves_no_file(tmp_path, in_runs):
+    path = tone(tmp_path / "x.wav", 1)
+    listed = [Utterance(f"{n:02}", path if n != 20 else "lost.wav", "t", origin=f"list:{n}") for n in range(40)]
+    (tmp_path / "listing").mkdir()
+    with pytest.raises(UserError, match="list:20: no such file: lost.wav"):
+        listings.write(tmp_path / "listing", manifests.listing(listed, 1, ""), None, lambda paths: [], False)
+    assert not list((tmp_path / "listing").iterdir())
 
 
 def test_several_source_splits_make_one_training_split(corpus):

@@ -144,6 +144,21 @@ def test_the_waveform_decides_and_not_the_bits():
         assert bool(fingerprints.are_copies(sound, sound + noise * other)) == copy
 
 
+def test_an_index_in_parts_on_disk_finds_what_one_in_memory_finds(tmp_path, monkeypatch):
+    random = np.random.default_rng(5)
+    known = [random.integers(0, 2**32, length, dtype=np.uint32) for length in (30, 90, 150, 200, 400)]
+    ours = [known[n % 5] ^ np.uint32(n > 20) for n in range(40)]
+    theirs = [np.concatenate([known[n % 5][n:], known[0][:n]]) for n in range(15)]
+    plain = list(fingerprints.candidates(fingerprints.index(ours), theirs))
+    monkeypatch.setattr(fingerprints, "PART", 200)
+    monkeypatch.setattr(fingerprints, "BLOCK", 50)
+    index = fingerprints.index(ours, tmp_path)
+    assert index.parts == 16 and sum(len(index.part(n).values) for n in range(16)) == sum(
+        len(fingerprints._sketch(frames)) for frames in ours
+    )
+    assert list(fingerprints.candidates(index, theirs)) == plain and len(plain) > 50
+
+
 def test_silence_noise_and_what_is_too_short_is_like_nothing():
     noise = np.random.default_rng(1).normal(0, 0.1, (2, 32000)).astype(np.float32)
     silent, short = np.zeros(32000, np.float32), np.zeros(8, np.float32)

@@ -220,6 +220,45 @@ def test_what_an_epoch_has_of_each_part_comes_from_the_manifest(tmp_path, prepar
     assert parts.tolist() == [row["part"] for row in weighted] and times.tolist() == [row["times"] for row in weighted]
 
 
+def plain_epoch(buckets, seed, epoch, ranks):
+    """An epoch's batches with Python's lists, as they were drawn before there were millions of utterances."""
+    random = np.random.default_rng([seed, epoch])
+    found = []
+    for number, bucket in enumerate(buckets):
+        slots, left = [], bucket.batches
+        for place, (indices, count, begin) in enumerate(bucket.parts):
+            start, end = (int(count * e + begin + 1e-6) for e in (epoch, epoch + 1))
+            if place == len(bucket.parts) - 1:
+                end += max(0, left - (end - start))
+            left -= end - start
+            mixed = {turn: np.random.default_rng([seed, number, place, turn]).permutation(np.array(indices, np.int64))
+                     for turn in range(start // len(indices), end // len(indices) + 1)}  # fmt: skip
+            slots += [int(mixed[n // len(indices)][n % len(indices)]) for n in range(start, end)]
+        slots = slots if bucket.parts else [int(index) for index in bucket.indices]
+        slots = [slots[n] for n in random.permutation(len(slots)).tolist()]
+        short, longer = divmod(len(slots), bucket.batches)
+        for batch in range(bucket.batches):
+            size = short + (batch < longer)
+            found.append(slots[:size])
+            slots = slots[size:]
+    return [
+        found[group * ranks + n] for group in random.permutation(len(found) // ranks).tolist() for n in range(ranks)
+    ]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("times", [None, (0.37, 1.0), (2.6, 0.1)])
+@pytest.mark.parametrize("kind", ["duration", "fixed"])
+def test_batches_are_those_that_a_training_began_with_before_they_were_arrays(corpus, kind, times, ranks):
+    times = None if times is None else np.where(np.arange(3000) % 3 == 0, *times)
+    options = {**OPTIONS, "batching": kind}
+    sizes = corpus[0], corpus[1].astype(np.int32)
+    made = batching.BatchSampler(batching.plan(*sizes, options, 100, FRAMES_PER_SECOND, ranks, times), 5, ranks)
+    for made.epoch in range(3):
+        assert list(made) == plain_epoch(made.buckets, 5, made.epoch, ranks)
+        assert all(b.indices.dtype == b.turns.dtype == np.int32 for b in made.batches())
+
+
 def test_a_small_share_of_a_large_corpus_reaches_all_of_it():
     """200 utterances of one's own and 2,800 of another corpus, which fill two percent of an epoch."""
     random = np.random.default_rng(1)

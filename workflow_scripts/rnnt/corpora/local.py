@@ -169,20 +169,22 @@ def _distinct(found: Iterable[tuple[Utterance, str | None]], folder: Path | None
 
 
 def _metadata(path: Path) -> Iterator[tuple[Utterance, str]]:
+    folder = "" if path.parent == Path() else str(path.parent)
     rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path, METADATA_COLUMNS)
     for where, row in rows:
         name = _file_name(row, "file_name", where)
         utterance = Utterance(
-            id=str(name.with_suffix("")),
-            audio_filepath=str(path.parent / name),
+            id=_without_suffix(name),
+            audio_filepath=os.path.join(folder, name),
             text=_text(row, TEXT_COLUMNS, where),
             speaker=_speaker(row, where),
             origin=where,
         )
-        yield utterance, str(name)
+        yield utterance, name
 
 
 def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
+    folder = "" if path.parent == Path() else str(path.parent)
     for where, row in _json_rows(path, MANIFEST_COLUMNS):
         name = _file_name(row, "audio_filepath", where)
         offset, duration = _seconds(row, "offset", where) or 0.0, _seconds(row, "duration", where)
@@ -198,8 +200,8 @@ def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
         if own and own.splitlines() != [own]:
             raise UserError(f"{where}: an id with a line break, {reprlib.repr(own)}")
         utterance = Utterance(
-            id=own or f"{name.with_suffix('')}-{offset:.3f}{suffix}",
-            audio_filepath=_audio_path(name, path.parent, where),
+            id=own or f"{_without_suffix(name)}-{offset:.3f}{suffix}",
+            audio_filepath=_audio_path(name, folder, where),
             text=_text(row, ("text",), where),
             offset=offset,
             duration=duration,
@@ -210,19 +212,20 @@ def _nemo_manifest(path: Path) -> Iterator[tuple[Utterance, str | None]]:
         yield utterance, None if own else f"{name}-{offset}-{end}{suffix}"
 
 
-def _audio_path(name: Path, folder: Path, where: str) -> str:
+def _audio_path(name: str, folder: str, where: str) -> str:
     """As NeMo has it: relative to the working directory, or to the manifest's folder where the former has no file."""
-    beside = folder / name
+    beside = os.path.join(folder, name)
     if not os.path.isfile(name):
-        return str(beside)
-    if os.path.isfile(beside) and not os.path.samefile(name, beside):
+        return beside
+    if name != beside and os.path.isfile(beside) and not os.path.samefile(name, beside):
         raise UserError(f"{where}: {name} is both in the working directory and in {folder}: write its whole path")
-    return str(name)
+    return name
 
 
 def _json_rows(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     names: dict[tuple, list[str]] = {}  # of each set of keys, found once
     told: set[str] = set()
+    path = str(path)
     for line, row in files.numbered_jsonl(path, as_written=True):
         where, keys = f"{path}:{line}", tuple(row)
         if keys not in names:
@@ -334,14 +337,23 @@ def _speaker(row: dict, where: str) -> str | None:
     return (_optional(row, "speaker", where) or "").strip() or None
 
 
-def _file_name(row: dict, column: str, where: str) -> Path:
+def _file_name(row: dict, column: str, where: str) -> str:
+    """As pathlib writes it, which takes as long as all else of a row."""
     text = _text(row, (column,), where)
-    name = Path(text)
-    if not name.name:
+    first, *others = text.split("/")
+    plain = first != "." and others and not {"", "."} & set(others)
+    if not plain and not Path(text).name:
         raise UserError(f"{where}: no file name")
     if text.splitlines() != [text]:
         raise UserError(f"{where}: a file name with a line break, {reprlib.repr(text)}: is a quote left open?")
-    return name
+    return text if plain else str(Path(text))
+
+
+def _without_suffix(name: str) -> str:
+    """As pathlib's `with_suffix("")` has it."""
+    start = name.rfind("/") + 1
+    dot = name.rfind(".")
+    return name[:dot] if start < dot < len(name) - 1 else name
 
 
 def _seconds(row: dict, name: str, where: str) -> float | None:

@@ -144,7 +144,8 @@ class _Recording:
     def __init__(self, path: str, file: _File):
         self._path, self._file = path, file
         self.rate, self.channels = file.samplerate, file.channels
-        self.is_flac = file.format == "FLAC"
+        self.format = file.format  # asked once: libsndfile goes through a list for it
+        self.is_flac = self.format == "FLAC"
 
     def __enter__(self) -> _Recording:
         return self
@@ -161,10 +162,10 @@ class _Recording:
         samples = self._file.frames
         tail = min(samples, 4 * MP3_FRAME) if self._file.seekable() else 0
         try:
-            missing = tail - sum(map(len, self.blocks(samples - tail, samples)))
+            missing = tail - sum(map(len, self.blocks(samples - tail, samples, again=False)))
         except soundfile.LibsndfileError:
             missing = samples
-        if missing > MP3_FRAME and self._file.format == "OGG":  # whose last page is there
+        if missing > MP3_FRAME and self.format == "OGG":  # whose last page is there
             raise UserError(f"{self._path}: is damaged: its end can't be read: get it again")
         if missing > MP3_FRAME:
             raise containers.CutOff(
@@ -173,15 +174,20 @@ class _Recording:
             )
         return samples - missing
 
-    def blocks(self, start: int = 0, stop: int | None = None, whole: bool = False) -> Iterator[np.ndarray]:
-        """Samples from `start` to `stop` (None: the end), float32 of shape [samples, channels]; `whole`: at once."""
+    def blocks(
+        self, start: int = 0, stop: int | None = None, whole: bool = False, again: bool = True
+    ) -> Iterator[np.ndarray]:
+        """Samples from `start` to `stop` (None: the end), float32 of shape [samples, channels]; `whole`: at once.
+
+        Without `again` the one seek is that to `start`: soundfile has more, which take time.
+        """
         stop = min(self._file.frames, self._file.frames if stop is None else stop)
         # The first frames after a seek lack what MPEG audio keeps in those before.
-        position = max(0, start - 10 * MP3_FRAME) if self._file.format == "MP3" else start
+        position = max(0, start - 10 * MP3_FRAME) if self.format == "MP3" else start
         if position and not self._seeks(position):
             self._file.close()
             self._file, position = _File(self._path), 0
-        self._file.seeks = position > 0
+        self._file.seeks = position > 0 and again
         while position < stop:
             samples = self._file.read(
                 stop - position if whole else min(BLOCK, stop - position), "float32", always_2d=True

@@ -62,7 +62,7 @@ def listing(
         for entry, mark in file
     )
     try:
-        found = streams.in_order(found, lambda pair: pair[0]["id"], folder)
+        found = streams.Sorted(folder, lambda pair: pair[0]["id"], found)
     except BrokenProcessPool:
         raise UserError(
             f"{label}: a process was killed: is the memory used up, or a file so damaged that its decoder crashes?"
@@ -75,19 +75,18 @@ def listing(
 
 def _by_file(utterances: Iterable[Utterance], folder: Path | None) -> tuple[Iterator[Utterance], int]:
     """The utterances sorted by file, and the number of files. Raises UserError when an id occurs twice."""
-    ids, paths, listed = array("q"), array("q"), streams.Rows(folder)
-    for utterance in utterances:
+    ids, paths, listed = array("q"), array("q"), streams.Sorted(folder, lambda row: row[1].audio_filepath)
+    for number, utterance in enumerate(utterances):
         ids.append(hash(utterance.id))
         paths.append(hash(utterance.audio_filepath))
-        listed.append(utterance)
+        listed.append((number, utterance))
     if twice := streams.repeated(ids):
         origins: dict[str, str] = {}
-        for utterance in listed:
-            if hash(utterance.id) in twice:
-                if utterance.id in origins:
-                    raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
-                origins[utterance.id] = utterance.origin
-    return streams.in_order(listed, attrgetter("audio_filepath"), folder), len(np.unique(paths))
+        for _, utterance in sorted(row for row in listed if hash(row[1].id) in twice):
+            if utterance.id in origins:
+                raise UserError(f"{utterance.origin}: id {utterance.id} occurs before, in {origins[utterance.id]}")
+            origins[utterance.id] = utterance.origin
+    return (utterance for _, utterance in listed), len(np.unique(paths))
 
 
 def clean(
