@@ -527,7 +527,8 @@ def test_a_pretrained_name_is_downloaded_once_and_a_file_is_used_where_it_lies(c
 @pytest.mark.parametrize("source", ["extend", "model", "train"])
 def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_the_training(checkout, source):
     (checkout / "overlay.yaml").write_text(
-        f"model: {{init_from: mine.nemo, reinitialize_decoder: true}}\ntokenizer: {{source: {source}}}\n"
+        f"model: {{init_from: mine.nemo, reinitialize_decoder: true}}\n"
+        f"tokenizer: {{source: {source}, sample: 7}}\n"
         "text: {language: de, case: keep}\ntraining: {ctc_weight: 0, transducer: nemo}\n"
         "evaluation: {beam: {strategy: maes}}\n"
     )
@@ -542,7 +543,7 @@ def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_
     }
     (built,), (checked,), (model,) = (commands[name] for name in ("build_tokenizer", "check_tokenizer", "check_model"))
     assert ("--take-from mine.nemo" in built) is (source != "train") and ("--extend" in built) is (source == "extend")
-    assert "--case keep" in built
+    assert "--case keep" in built and "--sample 7 " in built
     assert all(("--language de" in command) is (source != "train") for command in (built, checked))
     for part in ("--base-model mine.nemo", "--beam maes", "--transducer nemo", "--ctc-weight 0 "):
         assert part in model
