@@ -44,6 +44,7 @@ class Rows:
         start = self.file.seek(0, 2)
         for part in batched(self.held, TOGETHER):
             pickle.dump(part, self.file, pickle.HIGHEST_PROTOCOL)
+        self.file.flush()  # a forked process must not have a part of it to write
         self.places.append((start, self.file.tell()))
         self.held = []
 
