@@ -3,6 +3,7 @@
 import difflib
 import functools
 import hashlib
+import json
 import os
 import re
 import shlex

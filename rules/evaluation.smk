@@ -43,6 +43,8 @@ rule transcribe_split:
     threads: model_threads
     resources:
         gpu=gpus,
+        runtime=decoding_minutes,
+        mem_mb=model_memory,
         # Not params: what changes speed alone must not decode again.
         batch_size=lambda w: section(dataset_of(w), "evaluation")["batch_size"],
         device=config["device"],
@@ -80,6 +82,8 @@ rule find_suspects:
     threads: model_threads
     resources:
         gpu=gpus,
+        runtime=training_minutes,
+        mem_mb=model_memory,
         # Not params: what changes speed alone must not score again.
         batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
         device=config["device"],

@@ -50,6 +50,8 @@ rule tune_language_model:
     threads: model_threads
     resources:
         gpu=gpus,
+        runtime=decoding_minutes,
+        mem_mb=model_memory,
         # Not params: what changes speed alone must not decode again.
         batch_size=lambda w: section(dataset_of(w), "evaluation")["batch_size"],
         device=config["device"],

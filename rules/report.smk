@@ -190,6 +190,8 @@ rule make_transformers_form:
     threads: model_threads
     resources:
         gpu=gpus,
+        runtime=decoding_minutes,
+        mem_mb=model_memory,
         # Not params: what changes speed alone must not convert again.
         batch_size=lambda w: section(w.dataset, "evaluation")["batch_size"],
         device=config["device"],

@@ -23,6 +23,8 @@ rule train_leg:
     threads: model_threads
     resources:
         gpu=gpus,
+        runtime=training_minutes,
+        mem_mb=model_memory,
         # Not params: what does not change the weights must not train them again.
         running=lambda w: as_json(running_options(dataset_of(w))),
         device=config["device"],

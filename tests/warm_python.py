@@ -1,9 +1,9 @@
 """A `python` for the rules that has imported NeMo already: that takes 20 s of CPU, most jobs of a test one or two.
 
-A server imports the third-party packages once and forks a process for each job. Snakemake finds a shim called `python`
-first in PATH, so that the rules run as they are: the shim hands its arguments, folder, environment and file descriptors
-to the server, waits, and ends as the job does; a job whose shim is killed is killed too. The server never imports the
-project: a job has `rnnt` from beside its own script.
+A server imports the third-party packages once and forks a process for each job. Snakemake finds a shim called
+`python` first in PATH, so that the rules run as they are: the shim hands its arguments, folder, environment and file
+descriptors to the server, waits, hands on SIGINT and SIGTERM, and ends as the job does; a job whose shim is killed is
+killed too. The server never imports the project: a job has `rnnt` from beside its own script.
 """
 
 import contextlib
@@ -74,6 +74,8 @@ def ask(address, python):
     request = {"argv": sys.argv[1:], "folder": os.getcwd(), "environ": dict(os.environ)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: connection.send(str(number).encode()))
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
         code = int(connection.recv(16) or sys.exit(f"the server has gone: {address}.log"))
     if code < 0:
@@ -89,7 +91,11 @@ def serve(listener):
     while True:
         ready, _, _ = select.select([0, listener, *jobs, *(ended for _, ended in jobs.values())], [], [])
         for connection, (process, ended) in list(jobs.items()):
-            if 0 in ready or connection in ready:  # The shim was killed: it says no second thing.
+            said = connection.recv(16) if connection in ready else None
+            if said:  # a signal that the shim got
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, int(said))
+            elif 0 in ready or said == b"":  # The shim was killed.
                 os.killpg(process, signal.SIGKILL)
             if 0 in ready or ended in ready:
                 code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -65,6 +65,16 @@ def test_what_is_no_script_is_for_the_real_python(python, tmp_path):
     assert done.stdout.split() == [sys.executable, "False"]
 
 
+def test_a_job_gets_the_signal_that_its_shim_gets(python, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import time\ntry:\n    print('at work', flush=True)\n    time.sleep(900)\n"
+                      "except KeyboardInterrupt:\n    raise SystemExit(7)\n")  # fmt: skip
+    job = subprocess.Popen([python, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    job.stdout.readline()
+    job.send_signal(signal.SIGINT)
+    assert job.wait() == 7
+
+
 def test_jobs_run_side_by_side_and_one_dies_with_its_shim(python, script, tmp_path):
     waiting = subprocess.Popen([python, script, "wait"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     waiting.stdout.readline()

@@ -5,32 +5,36 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 from conftest import SCRIPTS
 from legs import OPTIONS, arguments, run_leg, weights
+from rnnt import alone
 from rnnt.training import models
 
 
-def start(arguments):
-    command = [sys.executable, str(SCRIPTS / "train_leg.py"), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def start(arguments, said, warm):
+    with open(said, "w") as file:
+        return subprocess.Popen(
+            ["python", SCRIPTS / "train_leg.py", *arguments],
+            env={**os.environ, "PATH": warm},
+            stderr=file,
+            start_new_session=True,
+        )
 
 
 def wait_for(path, process):
     until = time.monotonic() + 600
     while not list(path.parent.glob(path.name)):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
+        assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
 
 
-def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path):
+def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_path, warm):
     run_leg(arguments(prepared, tmp_path / "calm"))
 
     folder = tmp_path / "killed"
-    process = start(arguments(prepared, folder))
+    process = start(arguments(prepared, folder), tmp_path / "said", warm)
     wait_for(folder / "runs/leg_1/checkpoint-20/trainer_state.json", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -56,22 +60,21 @@ def test_a_killed_leg_resumes_and_ends_as_if_nothing_had_happened(prepared, tmp_
     assert json.loads((folder / "leg_1/leg.json").read_text())["step"] == 2
 
 
-def test_a_training_that_is_told_to_stop_saves_and_one_that_waits_for_it_goes_on_from_there(prepared, tmp_path):
-    folder, said = tmp_path / "stopped", tmp_path / "waiting"
+def test_a_training_that_is_told_to_stop_saves_and_one_that_waits_for_it_goes_on_from_there(prepared, tmp_path, warm):
+    folder, first, second = tmp_path / "stopped", tmp_path / "first", tmp_path / "second"
     command = arguments(prepared, folder, length='{"max_steps": 100000}')
-    process = start(command)
+    process = start(command, first, warm)
     wait_for(folder / "runs/leg_1/checkpoint-*", process)
-    with said.open("w") as file:
-        waiting = subprocess.Popen([sys.executable, SCRIPTS / "train_leg.py", *command], stderr=file)
-    wait_for_text(said, f"process {process.pid} on", waiting)
+    waiting = start(command, second, warm)
+    wait_for_text(second, f"{alone.holder(folder / 'runs/leg_1.lock')} is at work on", waiting)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=600)
-    assert process.returncode == 1
+    assert process.wait() == 1
+    stderr = first.read_text()
     assert "as asked; the same command continues from there" in stderr and "Traceback" not in stderr
     assert not (folder / "leg_1").exists()
     (step,) = map(int, re.findall(r"stopped at step (\d+) of 100000", stderr))
     assert "stopped at step" in (folder / "runs/training.log").read_text()
-    wait_for_text(said, f"continue at step {step} of 100000", waiting)
+    wait_for_text(second, f"continue at step {step} of 100000", waiting)
     waiting.kill()
     waiting.wait()
 
