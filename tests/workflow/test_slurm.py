@@ -109,6 +109,11 @@ class Run:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
+    def jobs(self):
+        """The numbers of all jobs, with the rules that they are of."""
+        listed = self.call("squeue", "--noheader", "--states=all", "--format=%i %k").splitlines()
+        return {tuple(line.split()) for line in listed}
+
     def is_over(self, job):
         return "RUNNING" not in self.call("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
 
@@ -173,19 +178,18 @@ def log(run, leg):
     return path.read_text() if path.exists() else ""
 
 
-def test_a_training_asks_for_a_gpu_where_there_are_some(slurm, warm, tmp_path):
+def test_a_training_asks_for_a_gpu_where_the_device_is_one_and_a_light_job_for_none(slurm, warm, tmp_path):
     """No GPU is here: Slurm counts two, and the training says that it can't use the one that it was given."""
     run = Run(check_out(tmp_path / "checkout"), warm, slurm)
     (run.folder / "small.yaml").write_text(yaml.safe_dump({**CONFIG, "device": "cuda"}))
-    run.environment["CUDA_VISIBLE_DEVICES"] = ""
+    earlier = run.jobs()
     process = run.start()
-    (job,) = run.wait(lambda: gpu_jobs(run), process)
+
+    def asked(rule):
+        found = [job for job, comment in run.jobs() - earlier if comment.startswith(f"rule_{rule}_")]
+        return found and run.call("scontrol", "show", "job", found[0])
+
+    assert "TresPerJob=gres:gpu:1" in run.wait(lambda: asked("train_leg"), process)
+    assert "gres" not in asked("build_tokenizer")
     process.send_signal(signal.SIGINT)
-    process.wait()
-    assert "train_leg" in job
-
-
-def gpu_jobs(run):
-    """The jobs that were given a GPU, by the rules that they are of."""
-    found = run.call("squeue", "--noheader", "--states=all", "--format=%b %k").splitlines()
-    return [line for line in found if "gpu" in line.split()[0]][:1]
+    assert process.wait() and "device: cuda is set, but torch sees no CUDA GPU here" in run.said()
