@@ -83,6 +83,10 @@ class Run:
             else:
                 os.kill(self.process.pid, number)
 
+    def steps(self):
+        """How many jobs have ended well, in all runs so far."""
+        return (self.folder / "said.log").read_text().count("%) done")
+
     def outcome(self):
         """The table without what was measured in seconds, and the last weights."""
         (row,) = experiments.of_csv(self.folder / "results/wer_table.csv")
@@ -92,31 +96,33 @@ class Run:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, warm):
-    """What a run that nobody kills comes to, and the seconds it takes."""
+    """What a run that nobody kills comes to, and in how many steps."""
     run = Run(tmp_path_factory.mktemp("undisturbed") / "checkout", warm)
-    started = time.monotonic()
     run.start()
     assert run.process.wait() == 0, (run.folder / "said.log").read_text()
-    return run.outcome(), time.monotonic() - started
+    return run.outcome(), run.steps()
 
 
 def test_killed_at_random_moments_it_ends_as_if_it_never_had_been(undisturbed, warm, tmp_path, seed):
-    wanted, seconds = undisturbed
+    wanted, steps = undisturbed
     rng = random.Random(seed)
     run = Run(tmp_path / "checkout", warm)
     for _ in range(rng.randint(1, 3)):
-        target, number, share = rng.choice(TARGETS), rng.choice(SIGNALS), rng.random()
-        at_a_job = rng.random() < 0.8  # Most of the time is between jobs.
+        target, number = rng.choice(TARGETS), rng.choice(SIGNALS)
+        share, at_a_job, pause = rng.random(), rng.random() < 0.8, rng.random()
         run.start()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.process.wait(share * seconds)
+        done = run.steps()
+        until = done + share * (steps - done)
+        while run.steps() < until and run.process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(pause)
         while not (jobs := run.jobs()) and at_a_job and run.process.poll() is None:
             time.sleep(0.02)
         run.hit(target, number, rng, jobs)
         run.process.wait()
-        left = sorted(run.jobs().values())
-        print(f"seed {seed}: {number.name} to {target} after {share * seconds:.1f} s of {seconds:.1f},", end=" ")
-        print(f"at work: {', '.join(sorted(jobs.values())) or 'nothing'}; left at work: {', '.join(left) or 'nothing'}")
+        at_work, left = (", ".join(sorted(found.values())) or "nothing" for found in (jobs, run.jobs()))
+        print(f"seed {seed}: {number.name} to {target} at step {run.steps()} of {steps},", end=" ")
+        print(f"at work: {at_work}; left at work: {left}")
     run.start()
     code = run.process.wait()
     said = (run.folder / "said.log").read_text()

@@ -67,11 +67,22 @@ def local(tmp_path_factory, warm):
     return folder
 
 
+@pytest.fixture
+def run(tmp_path, warm, slurm):
+    """A run on Slurm, none of which is left."""
+    run = Run(check_out(tmp_path / "checkout"), warm, slurm)
+    yield run
+    for process in run.started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 class Run:
     """A run on Slurm, and what can happen to the training of a leg."""
 
     def __init__(self, folder, warm, slurm):
-        self.folder, self.runs = folder, folder / "results/digits/runs"
+        self.folder, self.runs, self.started = folder, folder / "results/digits/runs", []
         first, _, rest = slurm["PATH"].partition(":")
         self.environment = {**os.environ, **slurm, "PATH": f"{first}:{warm}:{rest}"}
 
@@ -79,9 +90,11 @@ class Run:
         with open(self.folder / "said.log", "a") as said:
             command = [experiments.SNAKEMAKE, TARGET, "--configfile", "small.yaml"]
             command += ["--workflow-profile", "profiles/slurm", *QUICK]
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=said, stderr=said, start_new_session=True
             )
+        self.started.append(process)
+        return process
 
     def said(self):
         return (self.folder / "said.log").read_text()
@@ -125,10 +138,7 @@ def has_to_end(pid):
     return int(pending, 16) >> (signal.SIGTERM - 1) & 1
 
 
-def test_jobs_that_are_cancelled_killed_requeued_and_cut_off_end_in_the_table_of_a_local_run(
-    local, warm, slurm, tmp_path
-):
-    run = Run(check_out(tmp_path / "checkout"), warm, slurm)
+def test_jobs_that_are_cancelled_killed_requeued_and_cut_off_end_in_the_table_of_a_local_run(local, run):
     process = run.start()
 
     pid, job = run.training(1, process)
@@ -178,9 +188,8 @@ def log(run, leg):
     return path.read_text() if path.exists() else ""
 
 
-def test_a_training_asks_for_a_gpu_where_the_device_is_one_and_a_light_job_for_none(slurm, warm, tmp_path):
+def test_a_training_asks_for_a_gpu_where_the_device_is_one_and_a_light_job_for_none(run):
     """No GPU is here: Slurm counts two, and the training says that it can't use the one that it was given."""
-    run = Run(check_out(tmp_path / "checkout"), warm, slurm)
     (run.folder / "small.yaml").write_text(yaml.safe_dump({**CONFIG, "device": "cuda"}))
     earlier = run.jobs()
     process = run.start()
