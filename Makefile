@@ -18,7 +18,7 @@ run: $(READY) ## compute the default experiment and print results/wer_table.csv
 	@python workflow_scripts/make_wer_table.py --show --csv results/wer_table.csv
 
 test: $(READY) ## run every test, files side by side
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 matrix: $(READY) ## train with every pair of options, where `make test` takes a part
 	pytest -n 2 tests/workflow/test_matrix.py --matrix
