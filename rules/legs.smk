@@ -8,8 +8,13 @@ def model_options(dataset):
 
 def running_options(dataset):
     """What of a data set's training section does not change the weights."""
-    keys = ("checkpoint_every_steps", "gradient_checkpointing", "max_skipped_steps")
+    keys = ("checkpoint_every_steps", "gradient_checkpointing", "max_skipped_steps", "processes")
     return {key: section(dataset, "training")[key] for key in keys}
+
+
+def processes(wildcards):
+    """The processes that train a data set's model together."""
+    return section(dataset_of(wildcards), "training")["processes"]
 
 
 def training_options(dataset, seed):

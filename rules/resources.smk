@@ -51,3 +51,8 @@ def minutes(speech, dataset, attempt):
 def model_memory(wildcards, attempt):
     """MB for NeMo, weights, gradients, two moments and a mean in 32 bits, and room for a batch."""
     return round(attempt * (6000 + 2 * 20 * parameters(dataset_of(wildcards)) / 1e6))
+
+
+def training_memory(wildcards, attempt):
+    """The same for each process that trains."""
+    return processes(wildcards) * model_memory(wildcards, attempt)

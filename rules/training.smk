@@ -20,11 +20,11 @@ rule train_leg:
         "benchmarks/{run}/train_leg_{leg}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: model_threads
+    threads: lambda w: processes(w) * model_threads(w)
     resources:
-        gpu=gpus,
+        gpu=lambda w: processes(w) * gpus(w),
         runtime=training_minutes,
-        mem_mb=model_memory,
+        mem_mb=training_memory,
         # Not params: what does not change the weights must not train them again.
         running=lambda w: as_json(running_options(dataset_of(w))),
         device=config["device"],

@@ -71,7 +71,7 @@ def ask(address, python):
     """In the shim: have the server run a script, and end as it did; whatever is no script is for the real python."""
     if not sys.argv[1:] or not sys.argv[1].endswith(".py"):
         os.execv(python, [python, *sys.argv[1:]])
-    request = {"argv": sys.argv[1:], "folder": os.getcwd(), "environ": dict(os.environ)}
+    request = {"argv": sys.argv[1:], "folder": os.getcwd(), "environ": dict(os.environ), "python": sys.argv[0]}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -137,6 +137,7 @@ def run(request):
     os.environ.clear()
     os.environ.update(request["environ"])
     sys.argv = request["argv"]
+    sys.executable = request["python"]  # for the processes that a script starts
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
     code = 1
     try:
@@ -157,9 +158,14 @@ def run(request):
 
 
 if __name__ == "__main__":
+    import fcntl
     import gc
     import importlib
+    import struct
 
+    # Without a network there is still the machine itself, by which the processes of a training meet.
+    with socket.socket() as any_socket, contextlib.suppress(OSError):
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 0x41))  # SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
     for name in sys.argv[2:]:
         importlib.import_module(name)
     assert not [name for name in sys.modules if name.split(".")[0] == "rnnt"]

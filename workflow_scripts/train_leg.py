@@ -1,10 +1,11 @@
 """Train a model to the end of one leg. A killed leg resumes from its rolling checkpoint."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from rnnt import console, files
+from rnnt import console, files, launch
 
 
 def parser():
@@ -32,14 +33,31 @@ def parser():
 
 
 def main(args):
+    """Train here, or start `training.processes` of this script to train together: the first of them writes."""
+    wanted = args.running.get("processes", 1)
+    place = launch.joined(wanted)
+    if place is None or place.index == 0:
+        console.add_log_file(args.run.parent / "training.log")
+    if place:
+        launch.let_one_speak(place)
+        args.threads = max(1, args.threads // place.here)
+    elif wanted > 1:
+        launch.launch(wanted, args.device)
+        return
+    train(args, place)
+
+
+def train(args, place):
+    """Train as one process, or in its `place` among several."""
     import torch
     import transformers
 
     from rnnt import tracking
     from rnnt.training import averaging, batching, checkpoints, legs, models
+    from rnnt.training.ranks import Ranks, SeveralRanks
 
-    console.add_log_file(args.run.parent / "training.log")
     device = models.pick_device(args.device)
+    ranks = SeveralRanks(place, device) if place else Ranks()
     workers = batching.reader_processes(args.threads, device)
     torch.set_num_threads(args.threads - workers)
     transformers.set_seed(args.training["seed"])
@@ -55,15 +73,17 @@ def main(args):
         previous=args.previous,
     )
     identity = leg.fingerprint()
-    with legs.run_directory(args.run, identity) as run:
+    with legs.run_directory(args.run, identity) if ranks.first else contextlib.nullcontext(args.run) as run:
         model = legs.starting_model(leg)
         console.log.info("%s: %.2fM parameters on %s", leg.name, models.count_parameters(model) / 1e6, device)
         # What was begun must not end for want of a connection.
-        before = checkpoints.newest(run)
+        before = checkpoints.newest(run) if ranks.first else None
         begun = args.leg > 1 or before is not None
-        options = args.tracking or tracking.OFF
+        options = args.tracking if args.tracking and ranks.first else tracking.OFF
         with tracking.run(options, args.run.parent, args.label, offline_if_unreachable=begun) as tracked:
-            report = legs.train(leg, model, run, args.running, device, workers, tracked)
+            report = legs.train(leg, model, run, args.running, device, workers, tracked, ranks)
+        if not ranks.first:
+            return
         if args.validation:
             from rnnt.evaluation import better_weights
 

@@ -495,6 +495,20 @@ def test_a_training_is_told_what_to_transcribe_while_it_has_the_model(checkout):
         ]
 
 
+def test_a_training_by_several_processes_asks_for_a_gpu_and_threads_for_each(checkout):
+    (checkout / "overlay.yaml").write_text("training: {processes: 3}\ndevice: cuda\nevaluation: {legs: 1}\n")
+    places = ["--cores", "16", "--resources", "gpu=4", "--configfile", "overlay.yaml"]
+    done = snakemake(checkout, "--dry-run", "--printshellcmds", *places, "--", "spoken_digits")
+    jobs = re.split(r"\n(?=rule )", done.stdout + done.stderr)
+    found = {
+        name: next(job for job in jobs if job.startswith(f"rule {name}:"))
+        for name in ("train_kept_leg", "transcribe_split")
+    }
+    assert "threads: 12\n" in found["train_kept_leg"] and re.search(r"resources:.* gpu=3\b", found["train_kept_leg"])
+    assert '"processes":3' in found["train_kept_leg"].partition("--running ")[2].partition(" --")[0].replace(" ", "")
+    assert "threads: 4\n" in found["transcribe_split"] and re.search(r" gpu=1\b", found["transcribe_split"])
+
+
 def test_several_legs_are_kept_where_asked(checkout):
     (checkout / "overlay.yaml").write_text("evaluation: {legs: 4, save_every_legs: 2}\n")
     done = snakemake(checkout, "--dry-run", "--configfile", "overlay.yaml", "--", "spoken_digits")

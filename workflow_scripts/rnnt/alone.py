@@ -19,6 +19,12 @@ from typing import TextIO
 
 log = logging.getLogger("rnnt")
 SAY_EVERY_SECONDS = 600
+PROCESSES = "RNNT_PROCESSES"  # the environment variable of what launch.py has started
+
+
+def is_held_for() -> bool:
+    """Whether another process holds the job's lock for this one: that of launch.py, or the first one of torchrun's."""
+    return PROCESSES in os.environ or os.environ.get("RANK", "0") != "0"
 
 
 def take(path: Path) -> TextIO | None:

@@ -72,7 +72,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Argument
 @contextlib.contextmanager
 def _alone(args: argparse.Namespace) -> Iterator[bool]:
     """Hold the lock of a rule's job; yields whether it was done by the process that had it."""
-    if not args.log:
+    if not args.log or alone.is_held_for():
         yield False
         return
     values = [v for value in vars(args).values() for v in (value if isinstance(value, list) else [value])]

@@ -1,4 +1,4 @@
-"""One GPU for each job: Snakemake counts GPUs but does not say which one a job has (snakemake#281)."""
+"""GPUs for each job: Snakemake counts GPUs but does not say which ones a job has (snakemake#281)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ import time
 from pathlib import Path
 
 from rnnt import console
+from rnnt.errors import UserError
 
 _leased = []
 
 
-def lease(poll_seconds: float = 1.0) -> str | None:
-    """Make one GPU that no other job of this project uses the only one this process sees; returns its id.
+def lease(poll_seconds: float = 1.0, count: int = 1) -> str | None:
+    """Make `count` GPUs that no other job of this project uses the only ones this process sees; returns their ids.
 
     Chooses among CUDA_VISIBLE_DEVICES where a scheduler has set it, else among all that nvidia-smi lists, and waits
-    while all are taken. The lease is a file lock and ends with the process. None where there is no GPU. To be called
-    before CUDA is initialised.
+    while too few are free, holding none. The lease is file locks and ends with the process, and those that have
+    inherited the files `held`. None where there is no GPU. To be called before CUDA is initialised.
+    Raises UserError where there are fewer.
     """
     candidates = _visible()
+    if 0 < len(candidates) < count:
+        raise UserError(
+            f"{count} GPUs are wanted (training.processes), there are {len(candidates)}: {', '.join(candidates)}"
+        )
     waiting = False
     while candidates:
+        found = {}
         for gpu in candidates:
             lock = _open(Path(tempfile.gettempdir()) / f"rnnt-finetune-gpu-{gpu.replace('/', '_')}.lock")
             try:
@@ -32,14 +39,23 @@ def lease(poll_seconds: float = 1.0) -> str | None:
             except BlockingIOError:
                 lock.close()
                 continue
-            _leased.append(lock)
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-            return gpu
+            found[gpu] = lock
+            if len(found) == count:
+                _leased.extend(found.values())
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(found)
+                return os.environ["CUDA_VISIBLE_DEVICES"]
+        for lock in found.values():  # Two jobs that kept what they have would wait for each other.
+            lock.close()
         if not waiting:
             waiting = True
-            console.log.info("all GPUs are leased to other jobs (%s): waiting for one", ", ".join(candidates))
+            console.log.info("GPUs are leased to other jobs (%s): waiting for %d", ", ".join(candidates), count)
         time.sleep(poll_seconds)
     return None
+
+
+def held() -> list[int]:
+    """The descriptors of the locks, for a process that is to hold them too."""
+    return [lock.fileno() for lock in _leased]
 
 
 def _open(path: Path):

@@ -10,7 +10,6 @@ import preview_augmentation
 import pytest
 import soundfile
 import torch
-from accelerate.data_loader import BatchSamplerShard
 
 from legs import OPTIONS, everything, flight, train, weights
 from rnnt import files
@@ -238,19 +237,19 @@ def corpus():
 FACTORS = (0.9, 1.0, 1.1)
 
 
-def sampler(corpus, factors=FACTORS, budget=100, times=None, ranks=1, **options):
+def sampler(corpus, factors=FACTORS, budget=100, times=None, **options):
     durations, tokens = corpus
     speeds = Speeds(factors, durations, times)
     options = {"batching": "duration", "batch_size": 16, "batch_cells": None, **options}
-    buckets = batching.plan(*speeds.bounds(durations, tokens), options, budget, FRAMES_PER_SECOND, ranks, times)
-    return batching.BatchSampler(buckets, 1, ranks, speeds)
+    buckets = batching.plan(*speeds.bounds(durations, tokens), options, budget, FRAMES_PER_SECOND, times)
+    return batching.BatchSampler(buckets, 1, speeds)
 
 
 def drawn(made):
     return [draw for batch in made for draw in batch]
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_cells": 20000}, {"batching": "fixed"}, {"ranks": 3}])
+@pytest.mark.parametrize("options", [{}, {"batch_cells": 20000}, {"batching": "fixed"}])
 @pytest.mark.parametrize("factors", [FACTORS, (1.0,), (0.9, 1.0, 1.0, 1.1)])
 def test_an_epoch_has_every_utterance_once_at_some_speed_and_as_many_batches_as_the_others(corpus, factors, options):
     made = sampler(corpus, factors, **options)
@@ -276,10 +275,9 @@ def test_every_utterance_has_every_factor_as_often_and_another_order_than_its_ne
 
 
 def test_several_processes_share_an_epoch(corpus):
-    made = sampler(corpus, ranks=3)
-    shards = [list(BatchSamplerShard(made, 3, rank, even_batches=False)) for rank in range(3)]
-    assert sorted(draw.index for shard in shards for draw in drawn(shard)) == list(range(2000))
-    assert sorted(drawn(made)) == sorted(draw for shard in shards for draw in drawn(shard))
+    made = sampler(corpus)
+    shares = [batching.BatchSampler(made.buckets, 1, made.speeds, index, 3) for index in range(3)]
+    assert sorted(drawn(made)) == sorted(draw for share in shares for draw in drawn(share))
 
 
 @pytest.mark.parametrize("budget", [8, 100])

@@ -6,7 +6,6 @@ import accelerate
 import numpy as np
 import pytest
 import soundfile
-from accelerate.data_loader import BatchSamplerShard
 
 from conftest import SHARED_DATA
 from rnnt import files
@@ -26,12 +25,12 @@ def corpus():
     return durations, (durations * random.uniform(2, 6, 3000)).astype(int)
 
 
-def sampler(corpus, budget=100, seed=1, ranks=1, **options):
-    buckets = batching.plan(*corpus, {**OPTIONS, **options}, budget, FRAMES_PER_SECOND, ranks)
-    return batching.BatchSampler(buckets, seed, ranks)
+def sampler(corpus, budget=100, seed=1, **options):
+    buckets = batching.plan(*corpus, {**OPTIONS, **options}, budget, FRAMES_PER_SECOND)
+    return batching.BatchSampler(buckets, seed)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_cells": 20000}, {"batching": "fixed"}, {"ranks": 3}])
+@pytest.mark.parametrize("options", [{}, {"batch_cells": 20000}, {"batching": "fixed"}])
 def test_an_epoch_has_every_utterance_once_and_as_many_batches_as_the_others(corpus, options):
     made = sampler(corpus, **options)
     for epoch in range(3):
@@ -74,21 +73,14 @@ def test_batches_are_drawn_anew_every_epoch_and_alike_from_the_same_seed(corpus)
     assert again < 0.2 * len(first), "batches are mixed, not only reordered"
 
 
-def test_processes_get_as_many_batches_each_and_of_like_duration(corpus):
-    durations, _ = corpus
-    made = sampler(corpus, ranks=4)
-    shards = [list(BatchSamplerShard(made, 4, rank, even_batches=False)) for rank in range(4)]
-    assert {len(shard) for shard in shards} == {len(made) // 4}
-    assert sorted(index for shard in shards for batch in shard for index in batch) == list(range(3000))
-    for batches in zip(*shards, strict=True):
-        longest = [durations[batch].max() for batch in batches]
-        assert np.mean(longest) >= 0.75 * max(longest) or max(longest) < 1
-
-
-def test_more_processes_than_utterances_are_refused():
-    few = np.array([1.0, 2.0]), np.array([3, 4])
-    with pytest.raises(UserError, match="2 utterances can't be shared out to 3 processes"):
-        sampler(few, ranks=3)
+def test_processes_share_out_the_batches_of_one_and_the_first_has_a_share_of_each(corpus):
+    made = sampler(corpus, budget=25)
+    shares = [list(batching.BatchSampler(made.buckets, 1, None, index, 3)) for index in range(3)]
+    for whole, parts in zip(made, zip(*shares, strict=True), strict=True):
+        assert sorted(index for part in parts for index in part) == sorted(whole) and parts[0]
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert min(map(len, shares[1])) == 0, "of a batch of one utterance"
+    assert batching.collate([]) == {"ids": []}
 
 
 def test_padding_is_a_few_percent_where_random_batches_pad_a_third_and_more(corpus):
@@ -175,21 +167,20 @@ def test_what_is_no_manifest_is_one_line(prepared, tmp_path, line):
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").iterdir())
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize(("weight", "batching_kind"), [(0.05, "duration"), (0.4, "duration"), (0.2, "fixed")])
-def test_a_weighted_part_has_its_share_of_the_audio_of_every_epoch(corpus, weight, batching_kind, ranks):
+def test_a_weighted_part_has_its_share_of_the_audio_of_every_epoch(corpus, weight, batching_kind):
     durations, _ = corpus
     parts = np.where(np.arange(3000) % 3 == 0, "old", "new")
     entries = [[{"duration": d} for d in durations[parts == name]] for name in ("new", "old")]
     new, old = manifests.weigh(list(zip(entries, (None, weight), strict=True)))
     times = np.where(parts == "old", old, new)
     options = {**OPTIONS, "batching": batching_kind}
-    made = batching.BatchSampler(batching.plan(*corpus, options, 100, FRAMES_PER_SECOND, ranks, times), 1, ranks)
+    made = batching.BatchSampler(batching.plan(*corpus, options, 100, FRAMES_PER_SECOND, times), 1)
     taken, shares = np.zeros(3000, int), []
     for epoch in range(8):
         made.epoch = epoch
         batches = list(made)
-        assert len(batches) == len(made) and len(batches) % ranks == 0
+        assert len(batches) == len(made)
         drawn = np.bincount(np.concatenate(batches), minlength=3000)
         assert (drawn[parts == "new"] == 1).all(), "what has no weight is there once"
         share, least, most = batching.shares(made, durations, parts)["old"]
@@ -266,7 +257,7 @@ def test_a_small_share_of_a_large_corpus_reaches_all_of_it():
     own = np.arange(3000) < 200
     _, times = manifests.weigh([([{"duration": d} for d in durations[own == is_own]], weight)
                                 for is_own, weight in ((True, None), (False, 0.02))])  # fmt: skip
-    buckets = batching.plan(durations, durations.astype(int), OPTIONS, 60, 12.5, 1, np.where(own, 1.0, times))
+    buckets = batching.plan(durations, durations.astype(int), OPTIONS, 60, 12.5, np.where(own, 1.0, times))
     made = batching.BatchSampler(buckets, 1)
     taken, shares = np.zeros(3000, int), []
     for epoch in range(1000):

@@ -190,7 +190,7 @@ def cut(path):
     ("optimizer.pt", cut, "missing or cut off"),
     ("optimizer.pt", lambda path: path.unlink(), "missing or cut off"),
     ("scheduler.pt", lambda path: path.unlink(), "missing or cut off"),
-    ("rng_state.pth", lambda path: path.unlink(), "no such file: a training goes on with as many processes"),
+    ("rng_state.pth", lambda path: path.unlink(), "no such file: delete the folders of that leg"),
     ("trainer_state.json", cut, "not a readable JSON file"),
 ])  # fmt: skip
 def test_a_leg_goes_on_from_the_whole_of_the_one_before_or_not_at_all(

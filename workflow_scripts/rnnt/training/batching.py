@@ -32,7 +32,7 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     """
     import datasets
 
-    dataset = datasets.Dataset.from_file(str(_arrow_file(manifest, cache)))
+    dataset = datasets.Dataset.from_file(cache_manifest(manifest, cache))
     processor = tokenizers.load(tokenizer.read_bytes())
 
     def decode(rows: dict[str, list]) -> dict[str, list]:
@@ -50,8 +50,8 @@ def load_dataset(manifest: Path, tokenizer: Path, sample_rate: int, cache: Path)
     return dataset.with_transform(decode)
 
 
-def _arrow_file(manifest: Path, cache: Path) -> Path:
-    """The manifest as an Arrow stream, named after its content and written where it is not there yet.
+def cache_manifest(manifest: Path, cache: Path) -> str:
+    """The path of the manifest as an Arrow stream, named after its content and written where it is not there yet.
 
     Written here as `Dataset.from_json` takes the path for a pattern, and a text like 2021-01-01 for a date. The types
     are stated: those of the first lines of a large manifest need not hold for the last.
@@ -63,7 +63,7 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
     # What was begun before there was one of the columns has none of it in its file.
     path = cache / f"{files.sha256(manifest)}-{len(names)}.arrow"
     if path.is_file():
-        return path
+        return str(path)
     kinds = {"channel": pyarrow.int32(), **dict.fromkeys(("offset", "duration", "times"), pyarrow.float64())}
     schema = pyarrow.schema({name: kinds.get(name, pyarrow.string()) for name in names})
     parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -80,7 +80,7 @@ def _arrow_file(manifest: Path, cache: Path) -> Path:
                     stream.write_batch(batch)
         except pyarrow.ArrowInvalid as error:
             raise UserError(f"{manifest}: not a manifest of this pipeline ({error})") from None
-    return path
+    return str(path)
 
 
 def sizes(dataset, tokenizer: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,6 @@ def plan(
     options: dict,
     budget: float | None,
     frames_per_second: float,
-    ranks: int = 1,
     times: np.ndarray | None = None,
 ) -> list[Bucket]:
     """Divide a training split into buckets; every batch drawn from one keeps within the budget.
@@ -152,9 +151,8 @@ def plan(
     `options` is the config's `training` section. With `batching: duration`, a batch padded to its longest utterance
     has at most `budget` seconds of audio and, where set, `batch_cells` lattice cells (an utterance that is over on its
     own is a batch of one). With `fixed` there is one bucket of everything and `batch_size` utterances a batch. The
-    number of batches is a multiple of `ranks`, the same in every epoch, and each utterance is in one of them, or in as
-    many as `times` says on an average, float [utterances].
-    Raises UserError when there are more ranks than utterances.
+    number of batches is the same in every epoch, and each utterance is in one of them, or in as many as `times` says on
+    an average, float [utterances].
     """
     order = np.argsort(-durations, kind="stable").astype(np.int32)
     share = _Shares(times)
@@ -175,11 +173,6 @@ def plan(
                 utterances = max(1, min(utterances, int(options["batch_cells"] / cells)))
             found.append(_bucket(order[start:end], utterances, durations, tokens, share))
             start = end
-    while sum(bucket.batches for bucket in found) % ranks:
-        fullest = max(range(len(found)), key=lambda i: _most(found[i]) / found[i].batches)
-        if found[fullest].batches == _most(found[fullest]):
-            raise UserError(f"{len(order)} utterances can't be shared out to {ranks} processes: use fewer")
-        found[fullest] = found[fullest]._replace(batches=found[fullest].batches + 1)
     return found
 
 
@@ -222,26 +215,30 @@ class Batch(NamedTuple):
 class BatchSampler(torch.utils.data.Sampler):
     """Batches of utterance indices, drawn anew in every `epoch` from seed and epoch alone.
 
-    So an epoch that was cut off is resumed by skipping batches. Each run of `ranks` batches comes from one bucket or
-    two neighbours, as accelerate gives them to one process each, and none should wait for another. With `speeds`, whose
-    slots the buckets are of, batches are of `augmentation.Draw`.
+    So an epoch that was cut off is resumed by skipping batches. With `speeds`, whose slots the buckets are of, batches
+    are of `augmentation.Draw`. Of several processes that of number `index` iterates over its share of each batch, which
+    may be nothing; the first one always has one.
     """
 
-    def __init__(self, buckets: list[Bucket], seed: int, ranks: int = 1, speeds: Speeds | None = None):
-        self.buckets, self.seed, self.ranks, self.speeds, self.epoch = buckets, seed, ranks, speeds, 0
+    def __init__(
+        self, buckets: list[Bucket], seed: int, speeds: Speeds | None = None, index: int = 0, processes: int = 1
+    ):
+        self.buckets, self.seed, self.speeds, self.epoch = buckets, seed, speeds, 0
+        self.share = slice(index, None, processes)
 
     def __len__(self) -> int:
         return sum(bucket.batches for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[list[int] | list[Draw]]:
-        for indices, speeds, turns in self.batches():
+        for batch in self.batches():
+            indices, speeds, turns = (values[self.share] for values in batch)
             if self.speeds is None:
                 yield indices.tolist()
             else:
                 yield list(map(Draw, indices.tolist(), speeds.tolist(), turns.tolist()))
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of the epoch, with the speeds at which their utterances are heard."""
+        """The batches of the epoch, whole, with the speeds at which their utterances are heard."""
         random = np.random.default_rng([self.seed, self.epoch])
         found = []
         for number, bucket in enumerate(self.buckets):
@@ -254,10 +251,9 @@ class BatchSampler(torch.utils.data.Sampler):
         if self.speeds is not None:
             indices, speeds = self.speeds.deal(slots, turns, self.seed)
         ends = np.cumsum(sizes)
-        for group in random.permutation(len(sizes) // self.ranks):
-            for batch in range(group * self.ranks, (group + 1) * self.ranks):
-                place = slice(ends[batch] - sizes[batch], ends[batch])
-                yield Batch(indices[place], speeds[place], turns[place])
+        for batch in random.permutation(len(sizes)):
+            place = slice(ends[batch] - sizes[batch], ends[batch])
+            yield Batch(indices[place], speeds[place], turns[place])
 
     def _slots(self, number: int, bucket: Bucket) -> tuple[np.ndarray, np.ndarray]:
         """What an epoch has of a bucket, and how often all of its part were taken before.
@@ -319,7 +315,12 @@ def reader_processes(threads: int, device: str) -> int:
 
 
 def collate(items: list[dict]) -> dict:
-    """Pad a batch with zeros: `audio` [B, samples], `tokens` [B, U], their lengths [B], and the utterances' `ids`."""
+    """Pad a batch with zeros: `audio` [B, samples], `tokens` [B, U], their lengths [B], and the utterances' `ids`.
+
+    No items, no more than no `ids`.
+    """
+    if not items:
+        return {"ids": []}
     waves, waves_lengths = _pad([item["audio"] for item in items], torch.float32)
     tokens, token_lengths = _pad([item["tokens"] for item in items], torch.int64)
     return {

@@ -8,23 +8,38 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import transformers
 from transformers import integrations
 
 from rnnt import console, files, tracking
 from rnnt.training import batching
+from rnnt.training.ranks import Ranks
 
 
 class LegEnd(transformers.TrainerCallback):
-    """Save and stop where the leg ends, or where a signal asked for it."""
+    """Save and stop where the leg ends, or where a signal asked for it, whichever of several processes it reached."""
 
-    def __init__(self, end: int, stop: StopRequest):
-        self.end, self.stop = end, stop
+    def __init__(self, end: int, stop: StopRequest, ranks: Ranks):
+        self.end, self.stop, self.ranks = end, stop, ranks
 
     def on_step_end(self, args, state, control, **kwargs):
         """Called by the Trainer after each optimizer step."""
-        if state.global_step >= self.end or self.stop.asked:
+        asked = self.ranks.total(self.stop.asked)
+        if state.global_step >= self.end or asked:
             control.should_save = control.should_log = control.should_training_stop = True
+
+
+class OwnRandomness(transformers.TrainerCallback):
+    """Draw other dropout, dither and masks than the first process, from the seed, the step and the process alone."""
+
+    def __init__(self, seed: int, index: int):
+        self.seed, self.index = seed, index
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Called by the Trainer before the first batch of each step."""
+        drawn = np.random.SeedSequence([self.seed, self.index, state.global_step]).generate_state(1)
+        transformers.set_seed(int(drawn[0]))
 
 
 class Epochs(transformers.TrainerCallback):

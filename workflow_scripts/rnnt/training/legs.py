@@ -23,6 +23,7 @@ from rnnt.data import families
 from rnnt.errors import DiskFull, UserError
 from rnnt.training import augmentation, averaging, batching, callbacks, checkpoints, models, preflight
 from rnnt.training.guard import Guard
+from rnnt.training.ranks import Ranks, add_gradients, check_same_weights
 from rnnt.training.transducer_loss import nemo_joint_loss
 
 
@@ -42,6 +43,7 @@ class Transducer(torch.nn.Module):
         self.transducer = transducer
         self.fused_batch_size = fused_batch_size
         self.ctc_weight = ctc_weight
+        self.names = ("transducer_loss", "ctc_loss") if ctc_weight else ()
         self.losses: dict[str, torch.Tensor] = {}
         if hasattr(model, "ctc_decoder"):
             model.ctc_decoder.requires_grad_(ctc_weight > 0)
@@ -67,7 +69,7 @@ class Transducer(torch.nn.Module):
             of_head = self.model.ctc_loss(
                 log_probs=log_probs, targets=tokens, input_lengths=frames, target_lengths=labels
             )
-        self.losses = {"transducer_loss": loss.detach(), "ctc_loss": of_head.detach()}
+        self.losses = dict(zip(self.names, (loss.detach(), of_head.detach()), strict=True))
         return (1 - self.ctc_weight) * loss + self.ctc_weight * of_head
 
     def _transducer_loss(self, encoded, frames, decoded, tokens, labels) -> torch.Tensor:
@@ -164,11 +166,20 @@ def settle_ctc_weight(family: families.Family, wanted: float | None) -> float:
 
 
 def train(
-    leg: Leg, model, run: Path, running: dict, device: str, workers: int, tracked: tracking.Run | None = None
+    leg: Leg,
+    model,
+    run: Path,
+    running: dict,
+    device: str,
+    workers: int,
+    tracked: tracking.Run | None = None,
+    ranks: Ranks | None = None,
 ) -> dict:
     """Train `model`, the `starting_model` of the leg, to the leg's end; return what was done, for leg.json.
 
-    A CTC head that the model has for the training alone is then gone; the rolling checkpoints have it.
+    A CTC head that the model has for the training alone is then gone; the rolling checkpoints have it. Of several
+    `ranks` each takes a share of each batch, and the gradients are those of the whole batch. The first one writes, the
+    others return nothing.
 
     `run` holds the rolling checkpoints from which a killed leg resumes, `running` is what of the config's `training`
     section changes no weights. The schedule spans all legs; optimizer, scheduler, random state and position in the
@@ -176,12 +187,16 @@ def train(
     Raises UserError when the training was told to stop before the end of the leg, when a batch does not fit the memory,
     when a checkpoint is not whole or of another model, and when too many steps in a row come to nothing.
     """
+    ranks = ranks or Ranks()
     options, previous = {**leg.training, **running}, leg.previous
+    ranks.agreed(lambda: batching.cache_manifest(leg.manifest, run / "cache"))
     dataset = batching.load_dataset(leg.manifest, leg.vocabulary, model.cfg.sample_rate, run / "cache")
     arguments = _arguments(options, run, device, workers)
     family = models.family(model)
     families.check_training(family, options["transducer"], options.get("ctc_weight"), device)
     ctc_weight = settle_ctc_weight(family, options.get("ctc_weight"))
+    if ranks.count > 1:
+        models.check_mean_of_utterances(model, ctc_weight)
     step = Transducer(model, options["transducer"], options["fused_batch_size"], ctc_weight).to(device)
     if options["gradient_checkpointing"]:
         models.checkpoint_encoder(model)
@@ -195,15 +210,15 @@ def train(
         augmented = augmentation.of_dataset(dataset, changes, options["seed"], model.cfg.sample_rate)
         speeds = augmentation.Speeds(changes.get("speed", (1,)), sizes[0], times)
         slots = speeds.bounds(*sizes)
-    flight = preflight.measure(step, options, *slots, arguments.world_size, times)
-    budget = preflight.settle_budget(flight, run, previous)
+    flight = preflight.measure(step, options, *slots, ranks.count, times)
+    budget = ranks.agreed(lambda: preflight.settle_budget(flight, run, previous))
     if frozen and not always_frozen:  # The budget has to hold for the legs after it is unfrozen.
         model.encoder.requires_grad_(False)
-        flight = preflight.measure(step, options, *slots, arguments.world_size, times)
-    sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], arguments.world_size, speeds)
+        flight = preflight.measure(step, options, *slots, ranks.count, times)
+    sampler = batching.BatchSampler(flight.buckets(budget), options["seed"], speeds, ranks.index, ranks.count)
     padding = batching.padding(sampler, sizes[0])
     shares = None if parts is None else batching.shares(sampler, sizes[0], parts)
-    steps_per_epoch = -(-len(sampler) // (arguments.world_size * arguments.gradient_accumulation_steps))
+    steps_per_epoch = -(-len(sampler) // arguments.gradient_accumulation_steps)
     arguments.max_steps = total = total_steps(steps_per_epoch, leg.length)
     if total < leg.legs:
         raise UserError(
@@ -212,28 +227,31 @@ def train(
     end = _end(leg, total)
     share = options.get("averaging")
     start = _end(replace(leg, number=leg.number - 1), total)
-    average = averaging.Average(step, averaging.begin(start, end, share)) if share else None
+    average = averaging.Average(step, averaging.begin(start, end, share)) if share and ranks.first else None
     arguments.logging_steps = max(1, min(10, total // 50))
-    resume = checkpoints.newest(run)
+    newest = ranks.agreed(lambda: (path := checkpoints.newest(run)) and str(path))
+    resume = Path(newest) if newest else None
     if not resume and previous:
         resume = previous / "trainer"
         checkpoints.check_whole(resume)
     stop = callbacks.StopRequest()
-    guard = Guard(model, options["max_skipped_steps"])
+    guard = Guard(model, options["max_skipped_steps"], ranks)
+    progress = callbacks.Progress(leg.number, leg.legs, total, run.parent)
     trainer = LegTrainer(
         leg,
         sampler,
         guard,
         frozen,
         average,
+        ranks,
         model=step,
         args=arguments,
         train_dataset=augmented,
         data_collator=batching.collate,
         callbacks=[
             callbacks.Epochs(sampler, steps_per_epoch),
-            callbacks.LegEnd(end, stop),
-            callbacks.Progress(leg.number, leg.legs, total, run.parent),
+            callbacks.LegEnd(end, stop, ranks),
+            progress if ranks.first else callbacks.OwnRandomness(options["seed"], ranks.index),
             *(callbacks.of_trackers(tracked, run.parent, leg.number, padding) if tracked else ()),
         ],
     )
@@ -253,10 +271,13 @@ def train(
             console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
         with stop, preflight.advice_when_out_of_memory(flight, budget):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        check_same_weights(ranks, step, trainer.state.global_step)  # and all wait until the first one has written
         if trainer.state.global_step < end:
             raise UserError(
                 f"stopped at step {trainer.state.global_step} of {end} as asked; the same command continues from there"
             )
+    if not ranks.first:
+        return {}
     newest = checkpoints.newest(run)
     checkpoints.load_weights(step, newest / checkpoints.WEIGHTS)
     if ctc_weight and not has_own_head:
@@ -276,6 +297,7 @@ def train(
         "parameters": models.count_parameters(model),
         "seconds": round(time.monotonic() - started, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        **({"processes": ranks.count} if ranks.count > 1 else {}),
         "model": leg.name,
         "family": family.describe(),
         **({"ctc_weight": ctc_weight} if ctc_weight or has_own_head else {}),
@@ -317,7 +339,6 @@ def _arguments(options: dict, run: Path, device: str, workers: int) -> transform
         dataloader_persistent_workers=workers > 0,
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
-        accelerator_config={"even_batches": False},  # the sampler sees to it
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",  # callbacks.of_trackers sees to it
@@ -338,10 +359,12 @@ class LegTrainer(transformers.Trainer):
         guard: Guard,
         frozen: bool,
         average: averaging.Average | None,
+        ranks: Ranks,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.leg, self.sampler, self.guard, self.frozen, self.average = leg, sampler, guard, frozen, average
+        self.ranks, self.utterances, self.share = ranks, 0.0, 1.0
         self.losses: dict[str, list[torch.Tensor]] = {}  # of each part of the loss, since the last log
         self.add_callback(guard)
         if average:
@@ -419,7 +442,7 @@ class LegTrainer(transformers.Trainer):
         if checkpoint is None:
             return
         path = Path(checkpoint) / checkpoints.OPTIMIZER
-        saved = checkpoints.read(path, "cpu" if self.args.world_size == 1 else self.args.device)
+        saved = checkpoints.read(path)
         remade = self.leg.model["reinitialize_decoder"] and self.leg.base_model
         first = _end(replace(self.leg, number=1), self.args.max_steps)
         if "shapes" not in saved and remade and checkpoints.steps_done(Path(checkpoint)) > first:
@@ -435,23 +458,42 @@ class LegTrainer(transformers.Trainer):
             self.accelerator.scaler.load_state_dict(checkpoints.read(Path(checkpoint) / checkpoints.SCALER))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint:
-            name = f"rng_state_{self.args.process_index}.pth" if self.args.world_size > 1 else "rng_state.pth"
-            if not (path := Path(checkpoint) / name).is_file():
-                raise UserError(
-                    f"{path}: no such file: a training goes on with as many processes as it was begun with, "
-                    f"not with {self.args.world_size}"
-                )
+        if checkpoint and not (path := Path(checkpoint) / "rng_state.pth").is_file():
+            raise UserError(f"{path}: no such file: {checkpoints.ANEW}")
         super()._load_rng_state(checkpoint)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        if self.ranks.first:
+            super()._save_checkpoint(model, trial)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """The loss of this process's share of a batch, times that share: the sum over processes is the batch's."""
+        return super().compute_loss(model, inputs, *args, **kwargs) * self.share
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Forward and backward of one batch; where the loss is not finite, the last finite one is logged for it."""
-        ids, audio = inputs.pop("ids"), inputs["audio"]
+        ids, audio = inputs.pop("ids"), inputs.get("audio")
         self.guard.before(ids)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        for name, part in self.model.losses.items():
+        utterances = self.ranks.total(len(ids))
+        self.utterances += utterances
+        self.share = len(ids) / utterances
+        own = torch.zeros((), device=self.args.device)
+        parts = {}
+        if ids:
+            own = super().training_step(model, inputs, num_items_in_batch)
+            parts = self.model.losses
+        zero = torch.zeros_like(own)
+        values = torch.stack([own, *(self.share * parts.get(name, zero) for name in self.model.names)])
+        self.ranks.add([values])
+        loss, *parts = values
+        for name, part in zip(self.model.names, parts, strict=True):
             self.losses.setdefault(name, []).append(part)
-        return self.guard.after(loss, ids, audio)
+        logged = self.guard.after(loss, ids, audio, own)
+        if self.accelerator.sync_gradients:
+            add_gradients(self.ranks, self.model)
+            self.guard.share_statistics(self.utterances)
+            self.utterances = 0.0
+        return logged
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With the parts of a loss that has several: the means of the batches since the last time that are finite."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rnnt import files, gpus
+from rnnt import files, gpus, launch
 from rnnt.data import families, tokenizers
 from rnnt.errors import UserError
 
@@ -321,12 +321,25 @@ def count_parameters(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def check_mean_of_utterances(model, ctc_weight: float) -> None:
+    """Raise UserError where a loss is no mean over utterances: those of shares of a batch don't add up to its own."""
+    reductions = {"rnnt_reduction": model.loss.reduction}
+    if ctc_weight:
+        reductions["aux_ctc.ctc_reduction"] = model.ctc_loss.config_reduction
+    for key, reduction in reductions.items():
+        if reduction not in ("mean_batch", "mean"):
+            raise UserError(
+                f"training.processes: the model's configuration has {key}: {reduction}, with which several processes "
+                "train another model than one does: expected mean_batch; train with one process"
+            )
+
+
 def pick_device(wanted: str) -> str:
-    """`cuda` or `cpu` for `auto`, `cuda` or `cpu`; a GPU is leased for this process.
+    """`cuda` or `cpu` for `auto`, `cuda` or `cpu`; a GPU is leased for this process, unless launch.py has done that.
 
     Raises UserError when CUDA is wanted and not there.
     """
-    if wanted != "cpu":
+    if wanted != "cpu" and not launch.is_launched():
         gpus.lease()
     import torch
 

@@ -24,14 +24,15 @@ from rnnt.training import batching, memory, models
 class Flight(NamedTuple):
     """A model on its device, the config's `training` section, the sizes of its utterances, and what they take.
 
-    Where their speed is changed, the sizes are those of the slots (augmentation.Speeds).
+    Where their speed is changed, the sizes are those of the slots (augmentation.Speeds). What has to fit is the share
+    of a batch that one of `processes` has.
     """
 
     step: torch.nn.Module  # a legs.Transducer
     options: dict
     durations: np.ndarray
     tokens: np.ndarray
-    ranks: int
+    processes: int
     taken: memory.Memory
     times: np.ndarray | None = None  # how often an epoch has each utterance, where not once
 
@@ -49,11 +50,11 @@ class Flight(NamedTuple):
         """The buckets of a budget in seconds; of `batch_size` instead of the config's where batches are fixed."""
         options = {**self.options, "batch_size": batch_size or self.options["batch_size"]}
         frames = self.taken.frames_per_second
-        return batching.plan(self.durations, self.tokens, options, budget, frames, self.ranks, self.times)
+        return batching.plan(self.durations, self.tokens, options, budget, frames, self.times)
 
     def worst(self, budget: float | None) -> batching.Bucket:
-        """The bucket whose largest batch takes the most memory."""
-        return memory.worst(self.taken, self.buckets(budget))
+        """The bucket whose largest batch takes the most memory, as one process has it."""
+        return self._worst(self.buckets(budget))
 
     def try_batch(self, bucket: batching.Bucket) -> int | None:
         """Forward and backward of a bucket's largest batch: its peak in bytes (memory.try_batch)."""
@@ -61,11 +62,15 @@ class Flight(NamedTuple):
 
     def fits(self, buckets: list[batching.Bucket], room: float) -> bool:
         """Whether a training with these buckets takes at most `room` bytes beside its weights."""
-        return memory.of_training(self.taken, memory.worst(self.taken, buckets)) <= room
+        return memory.of_training(self.taken, self._worst(buckets)) <= room
+
+    def _worst(self, buckets: list[batching.Bucket]) -> batching.Bucket:
+        shares = [bucket._replace(utterances=-(-bucket.utterances // self.processes)) for bucket in buckets]
+        return memory.worst(self.taken, shares)
 
 
 def measure(
-    step, options: dict, durations: np.ndarray, tokens: np.ndarray, ranks: int = 1, times: np.ndarray | None = None
+    step, options: dict, durations: np.ndarray, tokens: np.ndarray, processes: int = 1, times: np.ndarray | None = None
 ) -> Flight:
     """Measure what the longest utterances take. Raises UserError when not even two of them fit."""
     longest, most = float(durations.max()), int(tokens.max())
@@ -77,13 +82,14 @@ def measure(
         raise UserError(f"out of memory with two utterances of {longest:.1f} s: lower filter.max_duration") from None
     if options.get("averaging"):  # whose mean of the weights is there as the optimizer's state is
         taken = taken._replace(optimizer=taken.optimizer + taken.weights)
-    return Flight(step, options, durations, tokens, ranks, taken, times)
+    return Flight(step, options, durations, tokens, processes, taken, times)
 
 
 def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | None:
     """Seconds of audio in a batch; None where batches are fixed.
 
-    What `auto` finds is kept for the whole training, wherever that goes on.
+    What `auto` finds is kept for the whole training, wherever that goes on. It is what one process would find alone:
+    the number of processes changes no batch.
     Raises UserError when no batch fits.
     """
     budget, note = flight.options["batch_budget"], run / "batch_budget.json"
@@ -94,6 +100,7 @@ def settle_budget(flight: Flight, run: Path, previous: Path | None) -> float | N
     if previous:
         return files.read_json(previous / "leg.json")["batch_budget"]
     if not note.is_file():
+        flight = flight._replace(processes=1)
         # Trainings on a CPU run side by side: each takes its share of the memory.
         share = min(1.0, torch.get_num_threads() / os.cpu_count())
         room = memory.capacity(flight.device, share) * memory.HEADROOM[flight.device] - flight.taken.weights
@@ -129,7 +136,11 @@ def report(
         fewest, most = (f(bucket.utterances for bucket in sampler.buckets) for f in (min, max))
         kind = f"{budget:g} s of audio ({fewest} to {most} utterances)"
     console.log.info(
-        "%d batches an epoch of at most %s; %.1f %% of their audio is padding", len(sampler), kind, 100 * padding
+        "%d batches an epoch of at most %s%s; %.1f %% of their audio is padding",
+        len(sampler),
+        kind,
+        f", shared out to {flight.processes} processes" if flight.processes > 1 else "",
+        100 * padding,
     )
     for part, (epoch, least, most) in (shares or {}).items():
         console.log.info(
@@ -144,10 +155,11 @@ def report(
     bucket = flight.worst(budget)
     activations, lattice = memory.of_batch(taken, bucket)
     console.log.info(
-        "%.2fM parameters, %.2fM trained; predicted peak memory %s: weights %s, gradients %s, optimizer state %s (%s), "
-        "activations %s and lattice %s (%s) of the worst batch",
+        "%.2fM parameters, %.2fM trained; predicted peak memory%s %s: weights %s, gradients %s, "
+        "optimizer state %s (%s), activations %s and lattice %s (%s) of the worst batch",
         models.count_parameters(flight.step) / 1e6,
         taken.gradients / 4e6,
+        " of each process" if flight.processes > 1 else "",
         _size(taken.weights + memory.of_training(taken, bucket)),
         _size(taken.weights),
         _size(taken.gradients),
@@ -175,6 +187,8 @@ def try_worst_batch(flight: Flight, budget: float | None) -> None:
     """Forward and backward of the worst batch. Raises UserError when it does not fit."""
     bucket = flight.worst(budget)
     needed, free = memory.of_training(flight.taken, bucket), memory.room(flight.device, flight.taken.weights)
+    if flight.device == "cpu":
+        needed *= flight.processes  # in one memory
     # On a CPU the system would kill the process instead of telling it.
     if flight.device == "cpu" and needed > free:
         raise UserError(f"{_size(needed)} of memory are needed, {_size(free)} are free: {advice(flight, budget)}")
