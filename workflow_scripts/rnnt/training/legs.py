@@ -418,14 +418,15 @@ class LegTrainer(transformers.Trainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         """With hashes, which are written last; what was begun is removed where the disk is full."""
+        if not self.ranks.first:
+            return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         states = [self.model.state_dict(), *self.optimizer.state.values()]
         size = sum(getattr(value, "nbytes", 0) for state in states for value in state.values())
         try:
             with disk.room(folder.parent, size):
                 super()._save_checkpoint(model, trial)
-                if self.args.should_save:
-                    checkpoints.seal(folder)
+                checkpoints.seal(folder)
         except DiskFull:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -461,10 +462,6 @@ class LegTrainer(transformers.Trainer):
         if checkpoint and not (path := Path(checkpoint) / "rng_state.pth").is_file():
             raise UserError(f"{path}: no such file: {checkpoints.ANEW}")
         super()._load_rng_state(checkpoint)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        if self.ranks.first:
-            super()._save_checkpoint(model, trial)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         """The loss of this process's share of a batch, times that share: the sum over processes is the batch's."""
