@@ -211,7 +211,7 @@ def test_what_an_epoch_has_of_each_part_comes_from_the_manifest(tmp_path, prepar
     assert parts.tolist() == [row["part"] for row in weighted] and times.tolist() == [row["times"] for row in weighted]
 
 
-def plain_epoch(buckets, seed, epoch, ranks):
+def plain_epoch(buckets, seed, epoch):
     """An epoch's batches with Python's lists, as they were drawn before there were millions of utterances."""
     random = np.random.default_rng([seed, epoch])
     found = []
@@ -232,22 +232,24 @@ def plain_epoch(buckets, seed, epoch, ranks):
             size = short + (batch < longer)
             found.append(slots[:size])
             slots = slots[size:]
-    return [
-        found[group * ranks + n] for group in random.permutation(len(found) // ranks).tolist() for n in range(ranks)
-    ]
+    return [found[n] for n in random.permutation(len(found)).tolist()]
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("times", [None, (0.37, 1.0), (2.6, 0.1)])
 @pytest.mark.parametrize("kind", ["duration", "fixed"])
-def test_batches_are_those_that_a_training_began_with_before_they_were_arrays(corpus, kind, times, ranks):
+def test_batches_are_those_that_a_training_began_with_before_they_were_arrays(corpus, kind, times, processes):
     times = None if times is None else np.where(np.arange(3000) % 3 == 0, *times)
     options = {**OPTIONS, "batching": kind}
     sizes = corpus[0], corpus[1].astype(np.int32)
-    made = batching.BatchSampler(batching.plan(*sizes, options, 100, FRAMES_PER_SECOND, ranks, times), 5, ranks)
-    for made.epoch in range(3):
-        assert list(made) == plain_epoch(made.buckets, 5, made.epoch, ranks)
-        assert all(b.indices.dtype == b.turns.dtype == np.int32 for b in made.batches())
+    buckets = batching.plan(*sizes, options, 100, FRAMES_PER_SECOND, times)
+    made = [batching.BatchSampler(buckets, 5, None, index, processes) for index in range(processes)]
+    for epoch in range(3):
+        for sampler in made:
+            sampler.epoch = epoch
+            assert all(b.indices.dtype == b.turns.dtype == np.int32 for b in sampler.batches())
+        whole = plain_epoch(buckets, 5, epoch)
+        assert [list(share) for share in made] == [[batch[n::processes] for batch in whole] for n in range(processes)]
 
 
 def test_a_small_share_of_a_large_corpus_reaches_all_of_it():
