@@ -79,6 +79,8 @@ def ask(address, python):
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
         code = int(connection.recv(16) or sys.exit(f"the server has gone: {address}.log"))
     if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 

@@ -271,7 +271,7 @@ def train(
             console.log.info("continue at step %d of %d from %s", checkpoints.steps_done(resume), total, resume)
         with stop, preflight.advice_when_out_of_memory(flight, budget):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        check_same_weights(ranks, step, trainer.state.global_step)  # and all wait until the first one has written
+            check_same_weights(ranks, step, trainer.state.global_step)  # and all wait until the first one has written
         if trainer.state.global_step < end:
             raise UserError(
                 f"stopped at step {trainer.state.global_step} of {end} as asked; the same command continues from there"
@@ -479,6 +479,8 @@ class LegTrainer(transformers.Trainer):
         if ids:
             own = super().training_step(model, inputs, num_items_in_batch)
             parts = self.model.losses
+        elif self.accelerator.scaler is not None:
+            self.accelerator.scaler.scale(own)  # It makes its scale with the first loss.
         zero = torch.zeros_like(own)
         values = torch.stack([own, *(self.share * parts.get(name, zero) for name in self.model.names)])
         self.ranks.add([values])
