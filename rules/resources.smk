@@ -11,7 +11,7 @@ def parameters(dataset):
     model = section(dataset, "model")
     base = nemo_file(base_model_of(dataset))
     if base and os.path.isfile(base):
-        return os.path.getsize(base) / 4
+        return max(1e5, os.path.getsize(base) / 4)
     return PARAMETERS[not model["init_from"] and model["architecture"].endswith(SMALL)]
 
 
