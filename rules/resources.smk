@@ -16,10 +16,10 @@ def parameters(dataset):
 
 
 def seconds_of_speech(dataset, kinds):
-    """The speech in a data set's splits of some kinds once they are listed, 1,000 hours before."""
+    """The speech in a data set's splits of some kinds once they are listed, 100 hours before."""
     summary = Path(f"results/{dataset}/manifests/summary.json")
     if not summary.is_file():
-        return 3.6e6
+        return 3.6e5
     found = json.loads(summary.read_text(encoding="utf-8"))
     return sum(found[split]["hours"] * 3600 for kind in kinds for split in splits(dataset, kind) if split in found)
 

@@ -587,9 +587,17 @@ def test_what_is_asked_of_a_pretrained_model_is_told_to_what_looks_at_it_before_
 
 
 def test_the_slurm_profile_is_accepted(checkout):
-    done = snakemake(checkout, "--dry-run", "--workflow-profile", "profiles/slurm")
-    assert done.returncode == 0, done.stderr
-    assert "runtime=1440" in done.stdout + done.stderr
+    arguments = ("--dry-run", "--workflow-profile", "profiles/slurm", "--configfile")
+    (checkout / "cuda.yaml").write_text("device: cuda\n")
+    asked = {}
+    for name, files in (("small", ["config/config.yaml"]), ("large", ["config/paper.yaml", "cuda.yaml"])):
+        done = snakemake(checkout, *arguments, *files)
+        assert done.returncode == 0, done.stderr
+        leg = re.search(r"^rule train_leg:.*?resources: (.*?)$", done.stdout + done.stderr, re.M | re.S)[1]
+        assert "slurm_extra=--signal=TERM@120" in leg
+        asked[name] = [int(re.search(rf"\b{key}=(\d+)", leg)[1]) for key in ("runtime", "mem_mb", "gpu")]
+    assert asked["small"][2] == 0 and asked["large"][2] == 1
+    assert all(small < large for small, large in zip(asked["small"], asked["large"], strict=True))
 
 
 def test_every_rule_tells_what_it_does(checkout):
