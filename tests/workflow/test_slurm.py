@@ -136,11 +136,6 @@ class Run:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
-    def jobs(self):
-        """The numbers of all jobs, with the rules that they are of."""
-        listed = self.call("squeue", "--noheader", "--states=all", "--format=%i %k").splitlines()
-        return {tuple(line.split()) for line in listed}
-
     def is_over(self, job):
         return "RUNNING" not in self.call("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
 
