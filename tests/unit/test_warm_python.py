@@ -67,11 +67,15 @@ def test_what_is_no_script_is_for_the_real_python(python, tmp_path):
 
 def test_a_job_gets_the_signal_that_its_shim_gets(python, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import time\ntry:\n    print('at work', flush=True)\n    time.sleep(900)\n"
-                      "except KeyboardInterrupt:\n    raise SystemExit(7)\n")  # fmt: skip
+    script.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('at work', flush=True)\n"
+        "time.sleep(60)\n"
+    )
     job = subprocess.Popen([python, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     job.stdout.readline()
-    job.send_signal(signal.SIGINT)
+    job.send_signal(signal.SIGTERM)
     assert job.wait() == 7
 
 
