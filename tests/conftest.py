@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,10 @@ SCRIPTS = ROOT / "workflow_scripts"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 pytest_plugins = ["fuzzing"]
 OFFLINE = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []  # before a command
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
